@@ -1,0 +1,105 @@
+"""The envelope of one request: who, what, until when, and what happened. Never the payload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+
+
+class Operation(StrEnum):
+    """What a caller wants done; a backend performs some of these."""
+
+    CHAT = "chat"
+    EMBED = "embed"
+    RERANK = "rerank"
+    PREDICT = "predict"
+    TRANSFORM = "transform"
+    EXTRACT = "extract"
+    TRANSCRIBE = "transcribe"
+    SPEAK = "speak"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls: the name of the key, or `anonymous` on a server without keys."""
+
+    name: str
+    authenticated: bool = True
+
+
+ANONYMOUS = Principal("anonymous", authenticated=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer, cumulative; None where the upstream did not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @property
+    def total_tokens(self) -> int | None:
+        if self.input_tokens is None and self.output_tokens is None:
+            return None
+        return (self.input_tokens or 0) + (self.output_tokens or 0)
+
+    def merged(self, later: Usage) -> Usage:
+        """This report brought up to date: fields that `later` leaves out keep their value."""
+        known = {name: value for name in _USAGE_FIELDS if (value := getattr(later, name)) is not None}
+        return replace(self, **known) if known else self
+
+
+_USAGE_FIELDS = tuple(Usage.__dataclass_fields__)
+
+
+class Outcome(StrEnum):
+    """How a call or an attempt ended."""
+
+    OK = "ok"
+    CLIENT_ERROR = "client_error"
+    UPSTREAM_ERROR = "upstream_error"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    INTERNAL_ERROR = "internal_error"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try at one target. Times are seconds on the event loop's clock."""
+
+    target: str
+    started: float
+    ended: float | None = None
+    first_event: float | None = None
+    status: int | None = None
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way. Mutable on purpose: each stage notes what it knows.
+
+    Times are seconds on the event loop's clock; `deadline` is absolute on that clock.
+    """
+
+    id: str
+    model: str
+    operation: Operation
+    dialect: str
+    started: float
+    principal: Principal = ANONYMOUS
+    stream: bool = False
+    deadline: float | None = None
+    traceparent: str | None = None
+    tracestate: str | None = None
+    attempts: list[Attempt] = field(default_factory=list)
+    usage: Usage | None = None
+    outcome: Outcome | None = None
+    status: int | None = None
+    finish_reason: str | None = None
+    first_event: float | None = None
+    ended: float | None = None

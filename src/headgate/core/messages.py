@@ -1,0 +1,175 @@
+"""Neutral parts of a conversation, richer than any one dialect.
+
+A dialect decodes its wire form into these and encodes them back; what it can't express it reports as
+lost, and what it does not know it keeps in `extensions[dialect]` or as an `Opaque` part, so that the same
+dialect gets it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+Extensions: TypeAlias = Mapping[str, Mapping[str, "JSON"]]
+"""Unknown or vendor-only fields by dialect: `{"openai_chat": {"store": true}}`."""
+
+Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
+MediaKind: TypeAlias = Literal["image", "audio", "video", "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+    annotations: tuple[Mapping[str, JSON], ...] = ()
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """An image, sound, video or file; exactly one of `data` (base64), `url` and `file_id` is set."""
+
+    kind: MediaKind
+    mime: str | None = None
+    data: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+    name: str | None = None
+    detail: str | None = None
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """What the model thought. `signature` and `data` are opaque and go back as they came."""
+
+    text: str = ""
+    signature: str | None = None
+    data: str | None = None
+    redacted: bool = False
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    text: str
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the model wants made. `arguments` is the JSON text as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+    kind: str = "function"
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    call_id: str
+    parts: tuple[Text | Media | Opaque, ...]
+    is_error: bool = False
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A block that only `dialect` understands; echoed to it and lost, with a report, elsewhere."""
+
+    dialect: str
+    value: JSON
+
+
+Part: TypeAlias = Text | Media | Reasoning | Refusal | ToolCall | ToolResult | Opaque
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    parts: tuple[Part, ...]
+    name: str | None = None
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A function that the model may call; `parameters` is its JSON schema."""
+
+    name: str
+    description: str | None = None
+    parameters: Mapping[str, JSON] | None = None
+    strict: bool | None = None
+    kind: str = "function"
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """`auto`, `none`, `required` (some tool), or `tool` (the one that `name` says)."""
+
+    mode: Literal["auto", "none", "required", "tool"]
+    name: str | None = None
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseFormat:
+    """Plain text, any JSON, or JSON that fits `schema`."""
+
+    kind: Literal["text", "json_object", "json_schema"]
+    name: str | None = None
+    description: str | None = None
+    schema: Mapping[str, JSON] | None = None
+    strict: bool | None = None
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How tokens are drawn. None: the target's own default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+    n: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasoningOptions:
+    """How much the model may think: an effort word, a budget in tokens, or both."""
+
+    effort: str | None = None
+    budget_tokens: int | None = None
+    enabled: bool | None = None
+    summary: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    sampling: Sampling = Sampling()
+    reasoning: ReasoningOptions | None = None
+    stream: bool = False
+    include_usage: bool = False
+    user: str | None = None
+    metadata: Mapping[str, str] | None = None
+    service_tier: str | None = None
+    extensions: Extensions = field(default_factory=dict)
