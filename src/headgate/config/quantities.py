@@ -1,0 +1,69 @@
+"""Durations and sizes as people write them: `500ms`, `2m`, `100MB`, `1MiB`."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator
+
+_NUMBER_AND_UNIT = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)", re.ASCII)
+
+_SECONDS = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_LONGEST = 366 * 86400.0
+
+_BYTES = {
+    "": 1,
+    "b": 1,
+    **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", start=1)},
+    **{f"{letter}ib": 1024**power for power, letter in enumerate("kmgt", start=1)},
+}
+_LARGEST = 2**63 - 1
+
+
+def parse_duration(value: Any) -> float:
+    """Seconds from a number (of seconds) or a text like `5s`, `500ms`, `2m`, `1.5h`.
+
+    Raises:
+        ValueError: it is not a duration, not above zero, or longer than a year.
+    """
+    seconds = _scaled(value, _SECONDS, lower=False)
+    if seconds is None:
+        raise ValueError("must be a duration: seconds, or a number with us, ms, s, m, h or d, like 30s")
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError("must be a duration above zero and of a year at most")
+    return seconds
+
+
+def parse_size(value: Any) -> int:
+    """Bytes from a whole number (of bytes) or a text like `10KB` (1000), `1MiB` (1024 × 1024).
+
+    Raises:
+        ValueError: it is not a size, or not above zero.
+    """
+    size = _scaled(value, _BYTES, lower=True)
+    if size is None:
+        raise ValueError("must be a size: bytes, or a number with KB, MB, GB, KiB, MiB or GiB, like 100MB")
+    if not 1 <= size <= _LARGEST:
+        raise ValueError("must be a size of one byte or more")
+    return int(size)
+
+
+def _scaled(value: Any, units: dict[str, float] | dict[str, int], *, lower: bool) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value if math.isfinite(value) else None
+    if not isinstance(value, str) or (match := _NUMBER_AND_UNIT.fullmatch(value.strip())) is None:
+        return None
+    number, unit = match.groups()
+    factor = units.get(unit.lower() if lower else unit)
+    return None if factor is None else float(number) * factor
+
+
+Duration = Annotated[float, BeforeValidator(parse_duration)]
+"""Seconds, above zero."""
+
+Size = Annotated[int, BeforeValidator(parse_size)]
+"""Bytes, one or more."""

@@ -1,0 +1,192 @@
+"""Every setting there is, as frozen models. `headgate.config.load` fills them and words the errors.
+
+Backends have options of their own: they subclass `TargetSettings`, and loading is told which class
+belongs to which backend name. Outsiders do the same through entry points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationInfo,
+    field_validator,
+)
+
+from headgate.config.quantities import Duration, Size
+from headgate.core.backend import Timeouts
+
+LogFormat: TypeAlias = Literal["auto", "text", "json"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+
+def beside_config(path: Path, info: ValidationInfo) -> Path:
+    """`path` made absolute: a relative one is relative to the configuration file, `~` is the home folder."""
+    base: Path = (info.context or {}).get("base_dir") or Path()
+    return (base / path.expanduser()).absolute()
+
+
+ConfigPath = Annotated[Path, AfterValidator(beside_config)]
+"""A path in the configuration. Backends use it for their own options (`ca_file`, `folder`)."""
+
+
+class SettingsModel(BaseModel):
+    """What all settings have in common: frozen, and an unknown name is an error."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True, protected_namespaces=()
+    )
+
+
+class KeySettings(SettingsModel):
+    """One key that callers may use. `headgate key NAME` makes a key and this entry for it."""
+
+    name: str = Field(min_length=1, max_length=100, description="Who holds the key; appears in logs.")
+    hash: str = Field(description="`sha256:` and the 64 hex digits of the key's SHA-256.")
+
+    @field_validator("hash")
+    @classmethod
+    def _is_sha256(cls, value: str) -> str:
+        scheme, _, digest = value.partition(":")
+        if scheme != "sha256" or len(digest) != 64 or not set(digest.lower()) <= set("0123456789abcdef"):
+            raise ValueError('must be "sha256:" and 64 hex digits; `headgate key` makes a key and its hash')
+        return f"sha256:{digest.lower()}"
+
+
+class ServerSettings(SettingsModel):
+    """The HTTP side. Every plain value here can be overridden by `HEADGATE_<NAME>` in the environment."""
+
+    host: str = Field(default="127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    keys: tuple[KeySettings, ...] = Field(
+        default=(), description="Keys that callers must use one of; none: open."
+    )
+    allow_no_keys: bool = Field(default=False, description="Listen beyond this machine without any key.")
+    max_body: Size = Field(default=100_000_000, description="Largest request body.")
+    max_in_flight: int = Field(
+        default=10_000, ge=1, description="Requests under way at once; above it, 503 with Retry-After."
+    )
+    grace: Duration = Field(
+        default=30.0, description="How long requests under way may take to end on a stop."
+    )
+    log_format: LogFormat = Field(default="auto", description="`auto`: text on a terminal, JSON otherwise.")
+    log_level: LogLevel = Field(default="info", description="Least severe message that is logged.")
+    access_log: bool = Field(default=True, description="One line for each request.")
+
+
+class TimeoutSettings(SettingsModel):
+    """How long to wait. What is left out comes from the model, then from the default."""
+
+    connect: Duration | None = Field(default=None, description="For a connection to the upstream.")
+    first_event: Duration | None = Field(default=None, description="From sending to the answer's first byte.")
+    idle: Duration | None = Field(default=None, description="Between two pieces of an answer.")
+    total: Duration | None = Field(
+        default=None, description="For the whole call, queueing and retries included."
+    )
+
+    def over(self, base: Timeouts) -> Timeouts:
+        """`base` with what is set here in its place."""
+        return replace(base, **self.model_dump(exclude_none=True))
+
+
+class RetrySettings(SettingsModel):
+    """Further tries, made only before the first byte of an answer has gone to the caller."""
+
+    attempts: int = Field(default=2, ge=1, le=10, description="Tries in all, the first one included.")
+
+
+class TargetSettings(SettingsModel):
+    """One way of answering for a model. Backends subclass it and add their own options.
+
+    Args:
+        backend: name of the backend, a row of the registry.
+        model: the upstream's name for the model; None: the public name.
+        weight: share of the traffic among targets of the same priority.
+        priority: 1 is tried first; higher numbers only when all lower ones can't answer.
+    """
+
+    backend: str = Field(description="Which backend answers.")
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The upstream's name for the model; the public name when left out.",
+    )
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Share of the traffic among targets of one priority.",
+    )
+    priority: int = Field(
+        default=1, ge=1, description="1 is tried first; higher ones when lower ones can't answer."
+    )
+    max_concurrency: int | None = Field(
+        default=None, ge=1, description="Requests at this target at once; no limit when left out."
+    )
+    max_queue: int = Field(
+        default=100, ge=0, description="Requests that may wait for `max_concurrency`; above it, 503."
+    )
+    timeouts: TimeoutSettings | None = Field(default=None, description="This target's own, over the model's.")
+
+
+class HedgeSettings(SettingsModel):
+    """A second try in parallel when the first is slow. The shape is fixed; this version refuses it."""
+
+    after: Literal["p50", "p90", "p95", "p99"] | Duration
+
+
+class ModelSettings(SettingsModel):
+    """One public model. However it was written, `targets` holds every way to answer for it."""
+
+    targets: tuple[SerializeAsAny[TargetSettings], ...] = Field(
+        min_length=1, description="Several ways to answer, in place of one written inline."
+    )
+    timeouts: TimeoutSettings = Field(
+        default=TimeoutSettings(), description="How long to wait for an answer."
+    )
+    retry: RetrySettings = Field(default=RetrySettings(), description="Further tries before the first byte.")
+    hedge: HedgeSettings | None = Field(default=None, description="Not in this version: refused.")
+    strict: bool = Field(
+        default=False,
+        description="Refuse a request field that a target can't honour; otherwise report it as lost.",
+    )
+    owned_by: str | None = Field(default=None, description="Shown in `GET /v1/models`.")
+    description: str | None = Field(
+        default=None, description="Shown in the API page and in `headgate models`."
+    )
+
+    @field_validator("hedge")
+    @classmethod
+    def _not_yet(cls, value: HedgeSettings | None) -> None:
+        if value is not None:
+            raise ValueError("hedging does not exist in this version; remove it")
+
+    def timeouts_of(self, target: TargetSettings) -> Timeouts:
+        """Seconds to wait at `target`: its own over the model's over the defaults."""
+        timeouts = self.timeouts.over(Timeouts())
+        return target.timeouts.over(timeouts) if target.timeouts else timeouts
+
+
+class Settings(SettingsModel):
+    """A whole configuration.
+
+    Args:
+        aliases: other public names: alias to the name of a model. Chains have been followed.
+        accounts: credentials and addresses that several targets share; each backend that takes an
+            `account` checks its own. May hold secrets: not printed.
+    """
+
+    server: ServerSettings = Field(default=ServerSettings(), description="The HTTP side.")
+    models: Mapping[str, ModelSettings] = Field(description="Public name to how it is answered.")
+    aliases: Mapping[str, str] = Field(default={}, description="Other names for models.")
+    accounts: Mapping[str, Mapping[str, Any]] = Field(
+        default={}, repr=False, description="Credentials and addresses that several targets share."
+    )
