@@ -22,17 +22,21 @@ _BYTES = {
 _LARGEST = 2**63 - 1
 
 
+class QuantityError(ValueError):
+    """Not a duration or a size. The message leaves the value out: it may be a secret in the wrong place."""
+
+
 def parse_duration(value: Any) -> float:
     """Seconds from a number (of seconds) or a text like `5s`, `500ms`, `2m`, `1.5h`.
 
     Raises:
-        ValueError: it is not a duration, not above zero, or longer than a year.
+        QuantityError: it is not a duration, not above zero, or longer than a year.
     """
     seconds = _scaled(value, _SECONDS, lower=False)
     if seconds is None:
-        raise ValueError("must be a duration: seconds, or a number with us, ms, s, m, h or d, like 30s")
+        raise QuantityError("must be a duration: seconds, or a number with us, ms, s, m, h or d, like 30s")
     if not 0 < seconds <= _LONGEST:
-        raise ValueError("must be a duration above zero and of a year at most")
+        raise QuantityError("must be a duration above zero and of a year at most")
     return seconds
 
 
@@ -40,13 +44,13 @@ def parse_size(value: Any) -> int:
     """Bytes from a whole number (of bytes) or a text like `10KB` (1000), `1MiB` (1024 × 1024).
 
     Raises:
-        ValueError: it is not a size, or not above zero.
+        QuantityError: it is not a size, or not above zero.
     """
     size = _scaled(value, _BYTES, lower=True)
     if size is None:
-        raise ValueError("must be a size: bytes, or a number with KB, MB, GB, KiB, MiB or GiB, like 100MB")
+        raise QuantityError("must be a size: bytes, or a number with KB, MB, GB, KiB, MiB or GiB, like 100MB")
     if not 1 <= size <= _LARGEST:
-        raise ValueError("must be a size of one byte or more")
+        raise QuantityError("must be a size of one byte or more")
     return int(size)
 
 

@@ -45,6 +45,15 @@ class SettingsModel(BaseModel):
         frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True, protected_namespaces=()
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        """Python takes `true` for 1; a person who writes `port: true` does not mean port 1."""
+        annotation = cls.model_fields[info.field_name].annotation if info.field_name else None
+        if isinstance(value, bool) and annotation in (int, float, int | None, float | None):
+            raise ValueError("must be a number, not true or false")
+        return value
+
 
 class KeySettings(SettingsModel):
     """One key that callers may use. `headgate key NAME` makes a key and this entry for it."""
@@ -59,6 +68,13 @@ class KeySettings(SettingsModel):
         if scheme != "sha256" or len(digest) != 64 or not set(digest.lower()) <= set("0123456789abcdef"):
             raise ValueError('must be "sha256:" and 64 hex digits; `headgate key` makes a key and its hash')
         return f"sha256:{digest.lower()}"
+
+    @field_validator("name")
+    @classmethod
+    def _is_printable(cls, value: str) -> str:
+        if not value.isprintable():
+            raise ValueError("must hold no control characters: it is written to logs")
+        return value
 
 
 class ServerSettings(SettingsModel):
@@ -80,6 +96,16 @@ class ServerSettings(SettingsModel):
     log_format: LogFormat = Field(default="auto", description="`auto`: text on a terminal, JSON otherwise.")
     log_level: LogLevel = Field(default="info", description="Least severe message that is logged.")
     access_log: bool = Field(default=True, description="One line for each request.")
+
+    @field_validator("keys")
+    @classmethod
+    def _differ(cls, keys: tuple[KeySettings, ...]) -> tuple[KeySettings, ...]:
+        names: dict[str, str] = {}
+        for key in keys:
+            if key.hash in names:
+                raise ValueError(f'"{names[key.hash]}" and "{key.name}" are the same key; remove one')
+            names[key.hash] = key.name
+        return keys
 
 
 class TimeoutSettings(SettingsModel):
@@ -137,12 +163,6 @@ class TargetSettings(SettingsModel):
     timeouts: TimeoutSettings | None = Field(default=None, description="This target's own, over the model's.")
 
 
-class HedgeSettings(SettingsModel):
-    """A second try in parallel when the first is slow. The shape is fixed; this version refuses it."""
-
-    after: Literal["p50", "p90", "p95", "p99"] | Duration
-
-
 class ModelSettings(SettingsModel):
     """One public model. However it was written, `targets` holds every way to answer for it."""
 
@@ -153,7 +173,7 @@ class ModelSettings(SettingsModel):
         default=TimeoutSettings(), description="How long to wait for an answer."
     )
     retry: RetrySettings = Field(default=RetrySettings(), description="Further tries before the first byte.")
-    hedge: HedgeSettings | None = Field(default=None, description="Not in this version: refused.")
+    hedge: None = Field(default=None, description="Not in this version: refused.")
     strict: bool = Field(
         default=False,
         description="Refuse a request field that a target can't honour; otherwise report it as lost.",
@@ -163,9 +183,9 @@ class ModelSettings(SettingsModel):
         default=None, description="Shown in the API page and in `headgate models`."
     )
 
-    @field_validator("hedge")
+    @field_validator("hedge", mode="before")
     @classmethod
-    def _not_yet(cls, value: HedgeSettings | None) -> None:
+    def _not_yet(cls, value: Any) -> None:
         if value is not None:
             raise ValueError("hedging does not exist in this version; remove it")
 
