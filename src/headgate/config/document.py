@@ -98,9 +98,9 @@ def _compose(text: str, source: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        context = f" {error.context}" if error.context else ""
+        context = f"{error.context}: " if error.context else ""
         hint = _syntax_hint(text, line)
-        raise ConfigError(f"{source}:{line}: not YAML: {error.problem}{context}{hint}") from None
+        raise ConfigError(f"{source}:{line}: not YAML: {context}{error.problem}{hint}") from None
     except yaml.YAMLError as error:  # a character that YAML forbids; the error knows only its position
         line = text.count("\n", 0, getattr(error, "position", 0)) + 1
         raise ConfigError(f"{source}:{line}: not YAML: holds a control character") from None

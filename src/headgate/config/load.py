@@ -18,6 +18,7 @@ from headgate.config.schema import (
     SettingsModel,
     TargetSettings,
 )
+from headgate.core.errors import ConfigError
 
 ENV_PREFIX = "HEADGATE_"
 SUGARS = ("folder", "python")
@@ -150,7 +151,28 @@ class _Loading:
     def _targets(
         self, raw: dict[str, Any], own: dict[str, Any], path: SettingPath
     ) -> list[TargetSettings | None]:
-        options = {name for backend in self._backends.values() for name in backend.model_fields} | {*SUGARS}
+        entries = raw["targets"]
+        if not isinstance(entries, list) or not entries:
+            self._problems.add(
+                (*path, "targets"), "must be a list of at least one target, like [{backend: …}]"
+            )
+            return []
+        targets: list[TargetSettings | None] = []
+        for index, entry in enumerate(entries):
+            here = (*path, "targets", index)
+            if isinstance(entry, dict):
+                targets.append(self._target(entry, here, ()))
+            else:
+                self._problems.add(here, "must be a mapping of settings, like {backend: …}")
+        self._note_strays(own, targets, path)
+        return targets
+
+    def _note_strays(
+        self, own: Iterable[str], targets: Iterable[TargetSettings | None], path: SettingPath
+    ) -> None:
+        """Settings beside `targets` that are not the model's own."""
+        kinds = [type(target) for target in targets if target] or [TargetSettings]
+        options = {*SUGARS, *(name for kind in kinds for name in kind.model_fields)}
         for name in own:
             if name in options:
                 message = (
@@ -159,20 +181,6 @@ class _Loading:
                 self._problems.add((*path, name), message)
             else:
                 self._problems.add((*path, name), unknown(name, ("targets", *_SHARED)))
-        entries = raw["targets"]
-        if not isinstance(entries, list) or not entries:
-            self._problems.add(
-                (*path, "targets"), "must be a list of at least one target, like [{backend: …}]"
-            )
-            return []
-        targets = []
-        for index, entry in enumerate(entries):
-            here = (*path, "targets", index)
-            if isinstance(entry, dict):
-                targets.append(self._target(entry, here, ()))
-            else:
-                self._problems.add(here, "must be a mapping of settings, like {backend: …}")
-        return targets
 
     def _target(
         self, raw: dict[str, Any], path: SettingPath, shared: tuple[str, ...]
@@ -181,7 +189,11 @@ class _Loading:
         backend = self._backend(raw, path)
         if backend is None:
             return None
-        kind = self._backends[backend]
+        try:
+            kind = self._backends[backend]
+        except ConfigError as error:  # a row whose module can't be imported
+            self._problems.add((*path, "backend"), error.message)
+            return None
         known = tuple(dict.fromkeys((*kind.model_fields, *shared)))
         strange = [name for name in raw if name not in kind.model_fields]
         for name in strange:

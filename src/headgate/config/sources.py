@@ -1,0 +1,108 @@
+"""What `headgate serve` was pointed at, turned into `Settings`.
+
+Nothing, a configuration file, a model file, a folder that is a model, a folder of such folders, or
+`module:attribute`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headgate.config.document import Document
+from headgate.config.load import load, settings
+from headgate.config.problems import Problems, near
+from headgate.config.schema import Settings, TargetSettings
+from headgate.core.errors import ConfigError
+
+CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
+MODEL_SUFFIXES = (".onnx", ".skops")
+CUSTOM_CODE = "custom.py"
+EMBEDDED: Mapping[str, Mapping[str, Any]] = {
+    "smollm2": {"backend": "gguf", "weights": "catalog:smollm2"},
+    "minilm": {"backend": "embedding", "weights": "catalog:minilm"},
+}
+"""The models that are served when nothing is named."""
+
+_ATTRIBUTE = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_TAKEN = (
+    f"a configuration ({', '.join(CONFIG_SUFFIXES)}), a model file ({', '.join(MODEL_SUFFIXES)}), "
+    f"a folder with {CUSTOM_CODE} or a model file, a folder of such folders, or module:attribute"
+)
+
+
+def resolve(
+    source: str | None,
+    *,
+    backends: Mapping[str, type[TargetSettings]],
+    environ: Mapping[str, str] = os.environ,
+) -> Settings:
+    """The settings that `source` stands for; None stands for the embedded models.
+
+    Raises:
+        ConfigError: there is no such thing, it is not something to serve, or it is wrong.
+    """
+    if source is None:
+        return _models(EMBEDDED, "embedded models", backends, environ)
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _models(_folder(path, source), source, backends, environ)
+    if path.suffix.lower() in CONFIG_SUFFIXES:
+        return load(path, backends=backends, environ=environ)
+    if path.exists():
+        if path.suffix.lower() in MODEL_SUFFIXES:
+            return _models({path.stem: _one(path)}, source, backends, environ)
+        raise ConfigError(f"{source}: is not something to serve; give {_TAKEN}")
+    if match := _ATTRIBUTE.fullmatch(source):
+        name = match["module"].rpartition(".")[2]
+        return _models({name: {"backend": "python", "python": source}}, source, backends, environ)
+    raise ConfigError(f"{source}: there is no such file or folder{_meant(path)}; give {_TAKEN}")
+
+
+def _models(
+    models: Mapping[str, Mapping[str, Any]],
+    source: str,
+    backends: Mapping[str, type[TargetSettings]],
+    environ: Mapping[str, str],
+) -> Settings:
+    data = {"models": {name: dict(model) for name, model in models.items()}}
+    return settings(Document(data, Problems(source)), backends=backends, environ=environ)
+
+
+def _one(path: Path) -> dict[str, Any]:
+    return {"backend": "folder", "folder": str(path.absolute())}
+
+
+def _folder(path: Path, source: str) -> dict[str, dict[str, Any]]:
+    try:
+        if _is_model(path):
+            return {path.resolve().name: _one(path)}
+        inner = sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+        models = {child.name: _one(child) for child in inner if _is_model(child)}
+        configs = sorted(child.name for child in path.iterdir() if child.suffix in CONFIG_SUFFIXES)
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise ConfigError(f"{source}: can't be read: {reason}") from None
+    if models:
+        return models
+    looked_for = ", ".join((CUSTOM_CODE, *(f"*{suffix}" for suffix in MODEL_SUFFIXES)))
+    meant = f'; did you mean "{path / configs[0]}"?' if configs else ""
+    raise ConfigError(f"{source}: holds no model: no {looked_for} in it or in a folder in it{meant}")
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a folder is one model: it has code, or a model file that needs none."""
+    return (path / CUSTOM_CODE).is_file() or any(
+        child.suffix.lower() in MODEL_SUFFIXES and child.is_file() for child in path.iterdir()
+    )
+
+
+def _meant(path: Path) -> str:
+    try:
+        guess = near(path.name, (child.name for child in path.absolute().parent.iterdir()))
+    except OSError:
+        return ""
+    return f' (did you mean "{path.with_name(guess)}"?)' if guess else ""
