@@ -48,11 +48,15 @@ def resolve(
     if source is None:
         return _models(EMBEDDED, "embedded models", backends, environ)
     path = Path(source).expanduser()
-    if path.is_dir():
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError as error:
+        raise ConfigError(f"{source}: can't be read: {_reason(error)}") from None
+    if is_folder:
         return _models(_folder(path, source), source, backends, environ)
     if path.suffix.lower() in CONFIG_SUFFIXES:
         return load(path, backends=backends, environ=environ)
-    if path.exists():
+    if exists:
         if path.suffix.lower() in MODEL_SUFFIXES:
             return _models({path.stem: _one(path)}, source, backends, environ)
         raise ConfigError(f"{source}: is not something to serve; give {_TAKEN}")
@@ -84,8 +88,7 @@ def _folder(path: Path, source: str) -> dict[str, dict[str, Any]]:
         models = {child.name: _one(child) for child in inner if _is_model(child)}
         configs = sorted(child.name for child in path.iterdir() if child.suffix in CONFIG_SUFFIXES)
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
-        raise ConfigError(f"{source}: can't be read: {reason}") from None
+        raise ConfigError(f"{source}: can't be read: {_reason(error)}") from None
     if models:
         return models
     looked_for = ", ".join((CUSTOM_CODE, *(f"*{suffix}" for suffix in MODEL_SUFFIXES)))
@@ -106,3 +109,7 @@ def _meant(path: Path) -> str:
     except OSError:
         return ""
     return f' (did you mean "{path.with_name(guess)}"?)' if guess else ""
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
