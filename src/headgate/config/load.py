@@ -31,25 +31,42 @@ _M = TypeVar("_M", bound=SettingsModel)
 
 
 def load(
-    path: str | Path, *, backends: Mapping[str, type[TargetSettings]], environ: Mapping[str, str] = os.environ
+    path: str | Path,
+    *,
+    backends: Mapping[str, type[TargetSettings]],
+    environ: Mapping[str, str] = os.environ,
+    options: Mapping[str, str] | None = None,
 ) -> Settings:
     """The configuration in the file at `path`.
 
     Args:
         backends: the settings class of each backend name.
         environ: where `${NAME}` and the overrides of `server` come from.
+        options: further overrides of `server` by setting, from the command line; they win.
 
     Raises:
         ConfigError: something is wrong; the message has a line for each mistake, with its place in the file.
     """
-    return settings(read(Path(path), environ=environ), backends=backends, environ=environ)
+    document = read(Path(path), environ=environ)
+    return settings(document, backends=backends, environ=environ, options=options)
 
 
 def settings(
-    document: Document, *, backends: Mapping[str, type[TargetSettings]], environ: Mapping[str, str]
+    document: Document,
+    *,
+    backends: Mapping[str, type[TargetSettings]],
+    environ: Mapping[str, str],
+    options: Mapping[str, str] | None = None,
 ) -> Settings:
     """`document`, checked. Raises ConfigError as `load` does."""
-    return _Loading(document, backends).settings(environ)
+    overrides = {
+        name: (variable, value)
+        for variable, name in override_names().items()
+        if (value := environ.get(variable))
+    }
+    for name, value in (options or {}).items():
+        overrides[name] = (f"--{name.replace('_', '-')}", value)
+    return _Loading(document, backends).settings(overrides)
 
 
 def override_names() -> dict[str, str]:
@@ -66,7 +83,8 @@ class _Loading:
         self._context = {"base_dir": document.base_dir}
         self._backends = backends
 
-    def settings(self, environ: Mapping[str, str]) -> Settings:
+    def settings(self, overrides: Mapping[str, tuple[str, str]]) -> Settings:
+        """`overrides`: settings of `server`, each with what it was called and its value."""
         if self._raw is None:
             self._problems.add((), f"is empty; declare at least one model, such as {_EXAMPLE}")
             self._problems.raise_if_any()
@@ -76,7 +94,7 @@ class _Loading:
         for name in self._raw:
             if name not in Settings.model_fields:
                 self._problems.add((name,), unknown(name, Settings.model_fields))
-        server = self._server(environ)
+        server = self._server(overrides)
         models = self._models()
         aliases = self._aliases(self._section("models"))
         accounts = self._accounts()
@@ -100,13 +118,12 @@ class _Loading:
             self._problems.add_invalid(error, path, model, raw)
             return None
 
-    def _server(self, environ: Mapping[str, str]) -> ServerSettings | None:
+    def _server(self, overrides: Mapping[str, tuple[str, str]]) -> ServerSettings | None:
         self._check_section("server", "settings")
         raw = dict(self._section("server"))
-        for variable, name in override_names().items():
-            if value := environ.get(variable):
-                raw[name] = value
-                self._problems.origins["server", name] = variable
+        for name, (origin, value) in overrides.items():
+            raw[name] = value
+            self._problems.origins["server", name] = origin
         return self._validated(ServerSettings, raw, ("server",))
 
     def _models(self) -> dict[str, ModelSettings]:

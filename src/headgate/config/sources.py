@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from headgate.config.document import Document
 from headgate.config.load import load, settings
@@ -21,7 +21,10 @@ from headgate.core.errors import ConfigError
 CONFIG_SUFFIXES = (".yaml", ".yml", ".json")
 MODEL_SUFFIXES = (".onnx", ".skops")
 CUSTOM_CODE = "custom.py"
-EMBEDDED: Mapping[str, Mapping[str, Any]] = {
+Models: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""Raw settings by model name, as in a file."""
+
+EMBEDDED: Models = {
     "smollm2": {"backend": "gguf", "weights": "catalog:smollm2"},
     "minilm": {"backend": "embedding", "weights": "catalog:minilm"},
 }
@@ -39,48 +42,46 @@ def resolve(
     *,
     backends: Mapping[str, type[TargetSettings]],
     environ: Mapping[str, str] = os.environ,
+    options: Mapping[str, str] | None = None,
 ) -> Settings:
     """The settings that `source` stands for; None stands for the embedded models.
+
+    `options` override settings of `server` by name, as the command line does.
 
     Raises:
         ConfigError: there is no such thing, it is not something to serve, or it is wrong.
     """
-    if source is None:
-        return _models(EMBEDDED, "embedded models", backends, environ)
-    path = Path(source).expanduser()
-    try:
-        is_folder, exists = path.is_dir(), path.exists()
-    except OSError as error:
-        raise ConfigError(f"{source}: can't be read: {_reason(error)}") from None
-    if is_folder:
-        return _models(_folder(path, source), source, backends, environ)
-    if path.suffix.lower() in CONFIG_SUFFIXES:
-        return load(path, backends=backends, environ=environ)
+    models = EMBEDDED
+    if source is not None:
+        path = Path(source).expanduser()
+        try:
+            is_folder, exists = path.is_dir(), path.exists()
+        except OSError as error:
+            raise ConfigError(f"{source}: can't be read: {_reason(error)}") from None
+        if path.suffix.lower() in CONFIG_SUFFIXES and not is_folder:
+            return load(path, backends=backends, environ=environ, options=options)
+        models = _folder(path, source) if is_folder else _single(path, source, exists=exists)
+    data = {"models": {name: dict(model) for name, model in models.items()}}
+    document = Document(data, Problems(source or "embedded models"))
+    return settings(document, backends=backends, environ=environ, options=options)
+
+
+def _single(path: Path, source: str, *, exists: bool) -> Models:
+    """A model file, or `module:attribute`."""
     if exists:
         if path.suffix.lower() in MODEL_SUFFIXES:
-            return _models({path.stem: _one(path)}, source, backends, environ)
+            return {path.stem: _one(path)}
         raise ConfigError(f"{source}: is not something to serve; give {_TAKEN}")
     if match := _ATTRIBUTE.fullmatch(source):
-        name = match["module"].rpartition(".")[2]
-        return _models({name: {"backend": "python", "python": source}}, source, backends, environ)
+        return {match["module"].rpartition(".")[2]: {"backend": "python", "python": source}}
     raise ConfigError(f"{source}: there is no such file or folder{_meant(path)}; give {_TAKEN}")
-
-
-def _models(
-    models: Mapping[str, Mapping[str, Any]],
-    source: str,
-    backends: Mapping[str, type[TargetSettings]],
-    environ: Mapping[str, str],
-) -> Settings:
-    data = {"models": {name: dict(model) for name, model in models.items()}}
-    return settings(Document(data, Problems(source)), backends=backends, environ=environ)
 
 
 def _one(path: Path) -> dict[str, Any]:
     return {"backend": "folder", "folder": str(path.absolute())}
 
 
-def _folder(path: Path, source: str) -> dict[str, dict[str, Any]]:
+def _folder(path: Path, source: str) -> Models:
     try:
         if _is_model(path):
             return {path.resolve().name: _one(path)}
