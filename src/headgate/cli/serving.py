@@ -1,0 +1,235 @@
+"""`headgate serve`, `headgate check` and `headgate call`: the commands that need a configuration."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import click
+
+from headgate.cli.exits import Exit, Failure
+from headgate.cli.output import table
+from headgate.cli.weights import fetch_missing
+
+if TYPE_CHECKING:
+    from headgate.config.schema import Settings, TargetSettings
+    from headgate.core.backend import RawHeaders
+
+_SOURCE_HELP = """SOURCE is a configuration (headgate.yaml), a custom-model folder, a folder of such folders,
+    a model file (.onnx, .skops) or module:attribute; without it, the embedded models smollm2 and minilm."""
+
+
+def load_settings(source: str | None, options: Mapping[str, str]) -> Settings:
+    """The settings that `source` stands for, `options` of the command line applied. Raises ConfigError."""
+    from headgate.backends.registry import Registry
+    from headgate.config.sources import resolve
+
+    _import_from_here()
+    return resolve(source, backends=Registry(), options=options)
+
+
+def _import_from_here() -> None:
+    """Let `module:attribute` name a module of the current folder. Last: it hides nothing installed."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def _check_exposure(settings: Settings) -> None:
+    from headgate.policy.keys import check_exposure
+
+    server = settings.server
+    check_exposure(server.host, keyed=bool(server.keys), allow_no_keys=server.allow_no_keys)
+
+
+@click.command(short_help="Serve models over HTTP.")
+@click.argument("source", required=False)
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", metavar="PORT", help="Port to listen on; 0 takes a free one.  [default: 8080]")
+@click.option("--grace", metavar="DURATION", help="Time for requests under way on a stop.  [default: 30s]")
+@click.option("--log-format", metavar="auto|text|json", help="auto: text on a terminal.  [default: auto]")
+@click.option(
+    "--log-level", metavar="debug|info|warning|error", help="Least severe message.  [default: info]"
+)
+@click.option("--allow-no-keys", is_flag=True, help="Listen beyond this machine without any key.")
+@click.option("--offline", is_flag=True, help="Fetch nothing; refuse where weights are missing.")
+@click.option("--keep-going", is_flag=True, help="Serve the other models when one is broken.")
+def serve(
+    source: str | None, allow_no_keys: bool, offline: bool, keep_going: bool, **given: str | None
+) -> int:
+    options = {name: value for name, value in given.items() if value is not None}
+    if allow_no_keys:
+        options["allow_no_keys"] = "true"
+    settings = load_settings(source, options)
+    _check_exposure(settings)
+    fetch_missing(settings, offline=offline, keep_going=keep_going)
+    from headgate.server.run import serve as run
+
+    return run(settings, keep_going=keep_going, offline=offline)
+
+
+serve.help = f"""Serve models over HTTP until a signal stops it.
+
+    {_SOURCE_HELP}
+
+    Options win over HEADGATE_* variables, and those over the configuration. The first Ctrl-C (or SIGTERM)
+    stops accepting and lets requests under way end within the grace period; the second one cuts them off.
+
+    \b
+    Examples:
+      headgate serve
+      headgate serve headgate.yaml --port 9000
+      headgate serve ./my-model
+      headgate serve mypackage.models:predict
+    """
+
+
+@click.command(short_help="Test a configuration without a port.")
+@click.argument("source", required=False)
+@click.option("--allow-no-keys", is_flag=True, help="Accept listening beyond this machine without any key.")
+def check(source: str | None, allow_no_keys: bool) -> int:
+    settings = load_settings(source, {"allow_no_keys": "true"} if allow_no_keys else {})
+    _check_exposure(settings)
+    try_out(settings)
+    click.echo(model_table(settings))
+    for alias, model in settings.aliases.items():
+        click.echo(f"{alias} is another name for {model}")
+    return Exit.OK
+
+
+check.help = f"""Test a configuration without opening a port or fetching anything, and list its models.
+
+    {_SOURCE_HELP}
+
+    Exit code 2 and a line for each mistake where something is wrong.
+
+    \b
+    Examples:
+      headgate check headgate.yaml
+      headgate check ./my-model
+    """
+
+
+def try_out(settings: Settings) -> None:
+    """Build every backend and drop it again. Raises ConfigError for what can't be built."""
+    import asyncio
+
+    from headgate.server.build import build, stop
+
+    async def built_and_stopped() -> None:
+        await stop(build(settings, offline=True))
+
+    asyncio.run(built_and_stopped())
+
+
+@click.command(short_help="Send one request through the server, with no port.")
+@click.argument("request", metavar="[METHOD] PATH", nargs=-1, required=True)
+@click.option("--data", metavar="TEXT|@FILE", help="Body: text, @FILE, or @- for standard input.")
+@click.option(
+    "--header", "headers", metavar="NAME:VALUE", multiple=True, help="A header field; may be repeated."
+)
+@click.option("--source", metavar="SOURCE", help="What is served.  [default: the embedded models]")
+@click.option("--offline", is_flag=True, help="Fetch nothing; refuse where weights are missing.")
+def call(
+    request: tuple[str, ...], data: str | None, headers: tuple[str, ...], source: str | None, offline: bool
+) -> int:
+    """Send one request through the whole server, with no port, and print the body of the answer.
+
+    METHOD is GET, or POST where there is --data. The body is JSON unless a content-type header says
+    otherwise. Exit code 0 for an answer below 400, 4 for one of the 400s, 5 for one of the 500s.
+
+    \b
+    Examples:
+      headgate call /v1/models
+      headgate call /v1/embeddings --data '{"model": "minilm", "input": "hello"}'
+      headgate call POST /models/wine/predict --source ./wine --data @rows.csv --header content-type:text/csv
+    """
+    *methods, path = request
+    if len(methods) > 1 or not path.startswith("/"):
+        raise click.UsageError(
+            "give [METHOD] PATH, and a PATH that starts with /: headgate call GET /v1/models"
+        )
+    method = methods[0].upper() if methods else "GET" if data is None else "POST"
+    body = _body(data)
+    fields = [_field(header) for header in headers]
+    if data is not None and not any(name == b"content-type" for name, _ in fields):
+        fields.append((b"content-type", b"application/json"))
+    import asyncio
+
+    settings = load_settings(source, {})
+    fetch_missing(settings, offline=offline)
+    return asyncio.run(_exchange(settings, method, path, body, fields))
+
+
+async def _exchange(settings: Settings, method: str, path: str, body: bytes, headers: RawHeaders) -> int:
+    from headgate.server.run import call as run
+
+    status, _, chunks = await run(settings, method, path, body, headers)
+    out = sys.stdout.buffer
+    last = b"\n"
+    async for chunk in chunks:
+        out.write(chunk)
+        out.flush()
+        last = chunk[-1:] or last
+    if last != b"\n":
+        out.write(b"\n")
+        out.flush()
+    if status < 400:
+        return Exit.OK
+    click.echo(f"status {status}", err=True)
+    return Exit.CALL_REFUSED if status < 500 else Exit.CALL_FAILED
+
+
+def _body(data: str | None) -> bytes:
+    if data is None:
+        return b""
+    if not data.startswith("@"):
+        return data.encode()
+    if data == "@-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(data[1:]).read_bytes()
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise Failure(f"--data {data}: can't be read: {reason}", Exit.CONFIGURATION) from None
+
+
+def _field(header: str) -> tuple[bytes, bytes]:
+    name, colon, value = header.partition(":")
+    try:
+        field = name.strip().lower().encode("ascii"), value.strip().encode("latin-1")
+    except UnicodeEncodeError:
+        field = b"", b""
+    if not colon or not field[0] or not header.isprintable():
+        raise click.UsageError(f"--header takes NAME:VALUE of plain characters, such as {_HEADER_EXAMPLE}")
+    return field
+
+
+_HEADER_EXAMPLE = "x-request-id:1234"
+
+
+def model_table(settings: Settings) -> str:
+    """Every target of every model, one in a line."""
+    rows = []
+    for name, model in settings.models.items():
+        for target in model.targets:
+            upstream = target.model or ("" if _place(target) else name)
+            cells = (target.backend, upstream, _place(target), f"{target.weight:g}", str(target.priority))
+            rows.append((name, *cells))
+    return table(("MODEL", "BACKEND", "UPSTREAM MODEL", "WHERE", "WEIGHT", "PRIORITY"), rows)
+
+
+def _place(target: TargetSettings) -> str:
+    """Where a target answers from, by whichever option its backend has for that."""
+    for option in ("base_url", "weights", "folder", "python", "account"):
+        if value := getattr(target, option, None):
+            return _without_credentials(str(value)) if option == "base_url" else str(value)
+    return ""
+
+
+def _without_credentials(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
