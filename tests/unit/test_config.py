@@ -18,7 +18,14 @@ from headgate.config import schema
 from headgate.config.interpolation import interpolate
 from headgate.config.load import load, override_names
 from headgate.config.quantities import QuantityError, parse_duration, parse_size
-from headgate.config.schema import ConfigPath, ServerSettings, Settings, SettingsModel, TargetSettings
+from headgate.config.schema import (
+    ConfigPath,
+    ServerSettings,
+    Settings,
+    SettingsModel,
+    TargetSettings,
+    WeightsReference,
+)
 from headgate.core.backend import Timeouts
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -28,6 +35,10 @@ class RemoteSettings(TargetSettings):
     base_url: str = Field(description="Address of the API.")
     api_key: SecretStr | None = None
     ca_file: ConfigPath | None = None
+
+
+class WeightsSettings(TargetSettings):
+    weights: WeightsReference
 
 
 class FolderSettings(TargetSettings):
@@ -40,7 +51,7 @@ class PythonSettings(TargetSettings):
 
 BACKENDS: Mapping[str, type[TargetSettings]] = {
     "openai": RemoteSettings,
-    "gguf": TargetSettings,
+    "gguf": WeightsSettings,
     "folder": FolderSettings,
     "python": PythonSettings,
 }
@@ -77,7 +88,7 @@ models:
     targets:
       - {{backend: openai, base_url: "http://127.0.0.1:9002", weight: 2, timeouts: {{idle: 500ms}}}}
       - {{backend: openai, base_url: "http://127.0.0.1:9003", priority: 2}}
-  smollm2: {{backend: gguf}}
+  smollm2: {{backend: gguf, weights: catalog:smollm2}}
   wine: {{folder: ./examples/wine}}
   double: {{python: "mypackage.models:predict"}}
 aliases: {{gpt-4: gpt-4o, gpt-3.5: gpt-4}}
@@ -160,6 +171,27 @@ def test_relative_paths_are_relative_to_the_file() -> None:
     assert isinstance(target, RemoteSettings)
     assert target.ca_file == Path.cwd() / "conf/certs/ca.pem"
     assert target.api_key is not None and target.api_key.get_secret_value() == "from-file"
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("catalog:smollm2", "catalog:smollm2"),
+        ("qwen2.5-coder-0.5b", "qwen2.5-coder-0.5b"),
+        ("hf:org/repo/model.gguf", "hf:org/repo/model.gguf"),
+        ("https://host/model.gguf", "https://host/model.gguf"),
+        ("model.gguf", "{base}/model.gguf"),
+        ("./minilm", "{base}/minilm"),
+        ("/abs/minilm", "/abs/minilm"),
+    ],
+)
+def test_weights_are_relative_to_the_file(written: str, expected: str) -> None:
+    Path("conf").mkdir()
+    path = Path("conf/headgate.yaml")
+    path.write_text(f"models: {{m: {{backend: gguf, weights: '{written}'}}}}")
+    target = load(path, backends=BACKENDS, environ={}).models["m"].targets[0]
+    assert isinstance(target, WeightsSettings)
+    assert target.weights == expected.format(base=Path.cwd() / "conf")
 
 
 @pytest.mark.parametrize(

@@ -29,28 +29,31 @@ def fetch_missing(settings: Settings, *, offline: bool, keep_going: bool = False
     """Fetch what the models need and this machine lacks, saying what and how big.
 
     Raises:
-        ConfigError: a reference that names nothing.
-        Failure: weights can't be fetched, or may not (`offline`); with `keep_going` only said.
+        Failure: a reference names nothing, or weights can't be fetched, or may not (`offline`). With
+            `keep_going` that is only said where other models are left.
     """
+    for model, reference in needed(settings):
+        try:
+            _fetch(model, reference, offline)
+        except Failure as failure:
+            if not keep_going or len(settings.models) == 1:
+                raise
+            _announce(failure.message)
+
+
+def _fetch(model: str, reference: str, offline: bool) -> None:
     from headgate.local import catalog
 
-    references = list(needed(settings))
-    for model, reference in references:
-        try:
-            if catalog.locate(reference) is not None:
-                continue
-        except ConfigError as error:
-            if not keep_going or len(settings.models) == 1:
-                raise ConfigError(f"models.{model}.weights: {error.message}") from None
-            click.echo(f"models.{model}.weights: {error.message}", err=True)
-            continue
-        try:
-            with ProgressDisplay(sys.stderr) as display:
-                catalog.ensure(reference, offline=offline, announce=_announce, progress=display)
-        except ConfigError as error:
-            if not keep_going or len(settings.models) == 1:
-                raise Failure(f"models.{model}: {error.message}", Exit.WEIGHTS) from None
-            click.echo(f"models.{model}: {error.message}", err=True)
+    try:
+        if catalog.locate(reference) is not None:
+            return
+    except ConfigError as error:
+        raise Failure(f"models.{model}.weights: {error.message}", Exit.CONFIGURATION) from None
+    try:
+        with ProgressDisplay(sys.stderr) as display:
+            catalog.ensure(reference, offline=offline, announce=_announce, progress=display)
+    except ConfigError as error:
+        raise Failure(f"models.{model}.weights: {error.message}", Exit.WEIGHTS) from None
 
 
 def _announce(line: str) -> None:

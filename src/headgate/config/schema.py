@@ -6,6 +6,7 @@ belongs to which backend name. Outsiders do the same through entry points.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,18 @@ def beside_config(path: Path, info: ValidationInfo) -> Path:
 
 ConfigPath = Annotated[Path, AfterValidator(beside_config)]
 """A path in the configuration. Backends use it for their own options (`ca_file`, `folder`)."""
+
+
+def weights_beside_config(reference: str, info: ValidationInfo) -> str:
+    """`reference` with a path in it made absolute; catalog names, URLs and `hf:` stay as they are."""
+    is_path = "/" in reference or reference.endswith((".gguf", ".onnx"))
+    if not is_path or re.match(r"[a-z][a-z0-9+.-]+:", reference):
+        return reference
+    return str(beside_config(Path(reference), info))
+
+
+WeightsReference = Annotated[str, AfterValidator(weights_beside_config)]
+"""Where weights are: `catalog:NAME`, `hf:…`, a URL, or a path relative to the configuration file."""
 
 
 class SettingsModel(BaseModel):
