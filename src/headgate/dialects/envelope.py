@@ -1,0 +1,92 @@
+"""The outer object of a JSON request, for the lane in which the rest passes through untouched."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import msgspec
+
+from headgate.dialects.json_bodies import missing, refuse_body, wrong_type, wrong_value
+
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_STRING = msgspec.json.Decoder(str)
+_encode = msgspec.json.encode
+
+_TYPE_BY_FIRST_BYTE = {
+    b"{": {},
+    b"[": [],
+    b'"': "",
+    b"t": True,
+    b"f": False,
+    b"n": None,
+}
+
+
+class Envelope:
+    """Top-level fields as raw JSON, with the two that routing reads.
+
+    The bytes of a field's value are kept as they came. What is sent on is written anew from the fields, so
+    that of a key given twice only the last goes out, the one that was read here: two parsers that
+    disagree can't make one request mean two models.
+    """
+
+    __slots__ = ("fields", "model", "stream")
+
+    def __init__(self, model: str, stream: bool, fields: dict[str, msgspec.Raw]) -> None:
+        self.model = model
+        self.stream = stream
+        self.fields = fields
+
+    @classmethod
+    def read(cls, body: bytes) -> Self:
+        """Raises InvalidRequest: not one JSON object in UTF-8, nested too deeply, no model, wrong types.
+
+        Values are skipped, not decoded: msgspec checks their JSON grammar but not their UTF-8, so that is
+        checked over the whole body. Escapes and number ranges inside are the upstream's to judge.
+        """
+        try:
+            fields = _FIELDS.decode(body)
+            if not body.isascii():
+                body.decode()
+        except (ValueError, RecursionError) as error:
+            refuse_body(error)
+        stream = fields.get("stream")
+        return cls(_model(fields.get("model")), stream is not None and _boolean(stream, "stream"), fields)
+
+    def with_model(self, name: str) -> bytes:
+        """The request for an upstream that calls the model `name`. Works on this envelope's own fields."""
+        self.fields["model"] = msgspec.Raw(_encode(name))
+        return _encode(self.fields)
+
+    def with_field(self, name: str, raw: bytes) -> Self:
+        """This envelope with one more field, or another value for it; `raw` is JSON text."""
+        self.fields[name] = msgspec.Raw(raw)
+        return self
+
+
+def _model(raw: msgspec.Raw | None) -> str:
+    if raw is None:
+        raise missing("model")
+    try:
+        model = _STRING.decode(raw)
+    except msgspec.ValidationError:
+        raise wrong_type("model", "a string", _sample(raw)) from None
+    except msgspec.DecodeError as error:
+        refuse_body(error)
+    if not model:
+        raise wrong_value("model", "it must not be empty")
+    return model
+
+
+def _boolean(raw: msgspec.Raw, param: str) -> bool:
+    text = bytes(raw)
+    if text == b"true":
+        return True
+    if text in (b"false", b"null"):
+        return False
+    raise wrong_type(param, "a boolean", _sample(raw))
+
+
+def _sample(raw: msgspec.Raw) -> object:
+    """Some value of the JSON type that `raw` has: enough to name the type."""
+    return _TYPE_BY_FIRST_BYTE.get(bytes(raw)[:1], 0)

@@ -1,0 +1,207 @@
+"""One choice of a Chat Completions stream: deltas without part boundaries, read into parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from headgate.core.events import ChatEvent, PartDelta, PartEnded, PartStarted, Stop
+from headgate.core.messages import JSON, Opaque, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.dialects.openai_chat.vocabulary import NAME, extended, stop_from_word
+
+_DELTA_FIELDS = frozenset(
+    {
+        "role",
+        "content",
+        "refusal",
+        "reasoning_content",
+        "reasoning",
+        "tool_calls",
+        "function_call",
+        "annotations",
+    }
+)
+_CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "logprobs", "message"})
+
+
+@dataclass(slots=True)
+class _Call:
+    """A tool call as its deltas come in; it becomes a part when its name is known."""
+
+    key: int | str
+    id: str = ""
+    name: str = ""
+    kind: str = "function"
+    legacy: bool = False
+    part: int | None = None
+    waiting: list[str] = field(default_factory=list)
+
+
+class ChoiceDecoder:
+    """Feeds on the `choices[i]` objects of one index.
+
+    A text, refusal or reasoning part ends when another kind of content begins. Tool calls stay open until
+    the answer ends, because vendors interleave the arguments of parallel calls.
+    """
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.stop = Stop("other", index)
+        self.finished = False
+        self.extra: dict[str, Any] = {}
+        self._parts = 0
+        self._open: tuple[type[Part], int] | None = None
+        self._calls: list[_Call] = []
+
+    def feed(self, choice: dict[str, Any], events: list[ChatEvent]) -> None:
+        delta = choice.get("delta")
+        if isinstance(delta, dict):
+            self._delta(delta, choice.get("logprobs"), events)
+        word = choice.get("finish_reason")
+        if isinstance(word, str) and word:
+            self.finished = True
+            self.stop = stop_from_word(word, self.index)
+        if not choice.keys() <= _CHOICE_FIELDS:
+            rest = choice.keys() - _CHOICE_FIELDS
+            self.extra |= {key: choice[key] for key in rest if choice[key] is not None}
+
+    def end(self, events: list[ChatEvent]) -> None:
+        """The answer is over: calls that never got a name come out now, and every open part ends."""
+        for call in self._calls:
+            if call.part is None:
+                self._start_call(call, events)
+        self._close(events)
+        events.extend(PartEnded(call.part, self.index) for call in self._calls if call.part is not None)
+
+    def _delta(self, delta: dict[str, Any], logprobs: object, events: list[ChatEvent]) -> None:
+        thought = delta.get("reasoning_content") or delta.get("reasoning")
+        if thought and isinstance(thought, str):
+            self._grow(Reasoning(), thought, None, events)
+        entries = logprobs if isinstance(logprobs, dict) else {}
+        if delta.get("annotations"):
+            self._annotate(delta["annotations"], events)
+        content = delta.get("content")
+        if isinstance(content, list):
+            self._items(content, events)
+        else:
+            self._text(Text(""), content, entries.get("content"), events)
+        self._text(Refusal(""), delta.get("refusal"), entries.get("refusal"), events)
+        function_call = delta.get("function_call")
+        if isinstance(function_call, dict):
+            self._legacy_call(function_call, events)
+        calls = delta.get("tool_calls")
+        if isinstance(calls, list):
+            for call in calls:
+                if isinstance(call, dict):
+                    self._call(call, events)
+        if not delta.keys() <= _DELTA_FIELDS:
+            self._unknown(delta, events)
+
+    def _text(self, part: Text | Refusal, delta: object, logprobs: object, events: list[ChatEvent]) -> None:
+        entries = logprobs if isinstance(logprobs, list) and logprobs else None
+        text = delta if isinstance(delta, str) else ""
+        if text or entries is not None:
+            self._grow(part, text, entries, events)
+
+    def _items(self, items: list[Any], events: list[ChatEvent]) -> None:
+        """Content as a list of chunks, thoughts among them (Mistral)."""
+        for item in items:
+            if not isinstance(item, dict):
+                continue
+            if item.get("type") == "thinking":
+                thoughts = item.get("thinking")
+                for thought in thoughts if isinstance(thoughts, list) else ():
+                    if isinstance(thought, dict) and isinstance(thought.get("text"), str):
+                        self._grow(Reasoning(), thought["text"], None, events)
+            else:
+                self._text(Text(""), item.get("text"), None, events)
+
+    def _grow(self, part: Part, delta: str, logprobs: list[JSON] | None, events: list[ChatEvent]) -> None:
+        if self._open is None or self._open[0] is not type(part):
+            self._close(events)
+            self._open = (type(part), self._start(part, events))
+        events.append(PartDelta(self._open[1], delta, self.index, "text", logprobs))
+
+    def _start(self, part: Part, events: list[ChatEvent]) -> int:
+        index = self._parts
+        self._parts += 1
+        events.append(PartStarted(index, part, self.index))
+        return index
+
+    def _close(self, events: list[ChatEvent]) -> None:
+        if self._open is not None:
+            events.append(PartEnded(self._open[1], self.index))
+            self._open = None
+
+    def _annotate(self, annotations: object, events: list[ChatEvent]) -> None:
+        """In a stream, annotations come when their text is out: a text part of their own carries them."""
+        if isinstance(annotations, list):
+            found = tuple(item for item in annotations if isinstance(item, dict))
+            self._close(events)
+            self._open = (Text, self._start(Text("", found), events))
+
+    def _unknown(self, delta: dict[str, Any], events: list[ChatEvent]) -> None:
+        rest = {key: delta[key] for key in delta.keys() - _DELTA_FIELDS if delta[key] is not None}
+        if rest:
+            self._close(events)
+            events.append(PartEnded(self._start(Opaque(NAME, rest), events), self.index))
+
+    def _legacy_call(self, delta: dict[str, Any], events: list[ChatEvent]) -> None:
+        call = next((call for call in self._calls if call.legacy), None)
+        if call is None:
+            call = _Call("function_call", id=f"function_call_{self.index}", legacy=True)
+            self._calls.append(call)
+        self._grow_call(call, delta.get("name"), delta.get("arguments"), events)
+
+    def _call(self, delta: dict[str, Any], events: list[ChatEvent]) -> None:
+        call = self._find_call(delta)
+        if delta.get("type") == "custom" or isinstance(delta.get("custom"), dict):
+            call.kind = "custom"
+        body = delta.get(call.kind)
+        if not isinstance(body, dict):
+            body = {}
+        arguments = body.get("input") if call.kind == "custom" else body.get("arguments")
+        self._grow_call(call, body.get("name"), arguments, events)
+
+    def _find_call(self, delta: dict[str, Any]) -> _Call:
+        """The call that a delta belongs to; a new one if there is none.
+
+        By id where a known one is given, else by index: unless the id is new, because some vendors give
+        every parallel call the index 0. With neither, the latest call.
+        """
+        index, given = delta.get("index"), delta.get("id")
+        call_id: str = given if isinstance(given, str) else ""
+        for call in self._calls:
+            if call_id and call.id == call_id:
+                return call
+        same = [call for call in self._calls if call.key == index or not isinstance(index, int)]
+        if same and (not call_id or (not same[-1].id and same[-1].part is None)):
+            same[-1].id = same[-1].id or call_id
+            return same[-1]
+        call = _Call(index if isinstance(index, int) else len(self._calls), id=call_id)
+        self._calls.append(call)
+        return call
+
+    def _grow_call(self, call: _Call, name: object, arguments: object, events: list[ChatEvent]) -> None:
+        text = arguments if isinstance(arguments, str) else ""
+        if isinstance(arguments, dict | list):
+            text = msgspec.json.encode(arguments).decode()
+        if text:
+            call.waiting.append(text)
+        if call.part is None and isinstance(name, str) and name:
+            call.name = name
+            self._start_call(call, events)
+        elif call.part is not None and call.waiting:
+            events.append(PartDelta(call.part, "".join(call.waiting), self.index, "arguments"))
+            call.waiting.clear()
+
+    def _start_call(self, call: _Call, events: list[ChatEvent]) -> None:
+        self._close(events)
+        call.id = call.id or f"call_{self.index}_{len([c for c in self._calls if c.part is not None])}"
+        marks = extended({"function_call": {}}) if call.legacy else {}
+        call.part = self._start(ToolCall(call.id, call.name, "", call.kind, marks), events)
+        if call.waiting:
+            events.append(PartDelta(call.part, "".join(call.waiting), self.index, "arguments"))
+            call.waiting.clear()

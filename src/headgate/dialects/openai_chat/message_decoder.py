@@ -1,0 +1,197 @@
+"""Messages and content parts of a Chat Completions request, read into neutral ones."""
+
+from __future__ import annotations
+
+import re
+
+from headgate.core.messages import (
+    Media,
+    MediaKind,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from headgate.dialects.json_bodies import Fields, bounded, missing, wrong_type, wrong_value
+from headgate.dialects.openai_chat.vocabulary import NAME, extended
+
+ROLES = ("developer", "system", "user", "assistant", "tool", "function")
+AUDIO_TYPES = {"wav": "audio/wav", "mp3": "audio/mpeg"}
+
+_DATA_URL = re.compile(r"data:([^;,\s]+);base64,", re.IGNORECASE)
+
+
+class MessageDecoder:
+    """Reads messages in order; remembers the ids that it gave to calls of deprecated `function_call`s."""
+
+    def __init__(self) -> None:
+        self._legacy_ids: dict[str, str] = {}
+
+    def decode(self, value: object, index: int) -> Message:
+        fields = Fields.of(value, f"messages[{index}]")
+        role = fields.word("role", ROLES)
+        match role:
+            case "assistant":
+                return self._assistant(fields, index)
+            case "tool":
+                return self._tool(fields)
+            case "function":
+                return self._function(fields)
+            case "user":
+                parts = _required_content(fields)
+                return Message("user", parts, fields.text("name"), extended(fields.rest()))
+            case _:
+                parts = _required_content(fields)
+                name = fields.text("name")
+                return Message(
+                    "system" if role == "system" else "developer", parts, name, extended(fields.rest())
+                )
+
+    def _assistant(self, fields: Fields, index: int) -> Message:
+        parts: list[Part] = []
+        thought = _thought(fields)
+        if thought is not None:
+            parts.append(Reasoning(thought))
+        content = fields.take("content")
+        if content is not None:
+            parts += decode_content(content, fields.param("content"))
+        refusal = fields.text("refusal")
+        if refusal is not None:
+            parts.append(Refusal(refusal))
+        for number, call in enumerate(fields.items("tool_calls") or ()):
+            parts.append(_tool_call(Fields.of(call, f"{fields.param('tool_calls')}[{number}]")))
+        function_call = fields.fields("function_call")
+        if function_call is not None:
+            parts.append(self._function_call(function_call, index))
+        if not parts and fields.peek("audio") is None:
+            raise missing(fields.param("content"))
+        return Message("assistant", tuple(parts), fields.text("name"), extended(fields.rest()))
+
+    def _function_call(self, fields: Fields, index: int) -> ToolCall:
+        name = fields.required_text("name")
+        self._legacy_ids[name] = f"function_call_{index}"
+        arguments = fields.required_text("arguments")
+        return ToolCall(
+            self._legacy_ids[name], name, arguments, extensions=extended({"function_call": fields.rest()})
+        )
+
+    def _tool(self, fields: Fields) -> Message:
+        call_id = fields.required_text("tool_call_id")
+        parts = _result_parts(_required_content(fields))
+        return Message("tool", (ToolResult(call_id, parts),), fields.text("name"), extended(fields.rest()))
+
+    def _function(self, fields: Fields) -> Message:
+        name = fields.required_text("name")
+        content = fields.take("content")
+        parts = () if content is None else _result_parts(decode_content(content, fields.param("content")))
+        result = ToolResult(self._legacy_ids.get(name, f"function_call_{name}"), parts)
+        return Message("tool", (result,), name, extended({"role": "function", **fields.rest()}))
+
+
+def _thought(fields: Fields) -> str | None:
+    """Vendors call it one or the other, or both; objects under these names are none of ours."""
+    texts = [
+        fields.required_text(key)
+        for key in ("reasoning_content", "reasoning")
+        if isinstance(fields.peek(key), str)
+    ]
+    return texts[0] if texts else None
+
+
+def _required_content(fields: Fields) -> tuple[Part, ...]:
+    content = fields.take("content")
+    if content is None:
+        raise missing(fields.param("content"))
+    return decode_content(content, fields.param("content"))
+
+
+def _result_parts(parts: tuple[Part, ...]) -> tuple[Text | Media | Opaque, ...]:
+    return tuple(
+        part if isinstance(part, Text | Media | Opaque) else Text(getattr(part, "text", "")) for part in parts
+    )
+
+
+def decode_content(value: object, path: str) -> tuple[Part, ...]:
+    """`content`: a string or a list of parts."""
+    if isinstance(value, str):
+        return (Text(value),)
+    if not isinstance(value, list):
+        raise wrong_type(path, "a string or an array of objects", value)
+    if not value:
+        raise wrong_value(path, "the array must hold at least one part")
+    return tuple(_part(item, f"{path}[{number}]") for number, item in enumerate(bounded(value, path)))
+
+
+def _part(value: object, path: str) -> Part:
+    fields = Fields.of(value, path)
+    kind = fields.required_text("type")
+    match kind:
+        case "text":
+            return Text(fields.required_text("text"), extensions=extended(fields.rest()))
+        case "refusal":
+            return Refusal(fields.required_text("refusal"), extensions=extended(fields.rest()))
+        case "image_url" | "video_url":
+            return _linked(fields, kind)
+        case "input_audio":
+            return _audio(fields)
+        case "file":
+            return _file(fields)
+        case _:
+            return Opaque(NAME, {"type": kind, **fields.rest()})
+
+
+def _linked(fields: Fields, kind: str) -> Media:
+    link = fields.required_fields(kind)
+    url = link.required_text("url")
+    detail = link.text("detail")
+    extensions = extended(fields.rest(), kind, link.rest())
+    media: MediaKind = "image" if kind == "image_url" else "video"
+    mime, data = split_data_url(url)
+    if data is None:
+        return Media(media, url=url, detail=detail, extensions=extensions)
+    return Media(media, mime, data, detail=detail, extensions=extensions)
+
+
+def _audio(fields: Fields) -> Media:
+    sound = fields.required_fields("input_audio")
+    data = sound.required_text("data")
+    form = sound.required_text("format")
+    mime = AUDIO_TYPES.get(form, f"audio/{form}")
+    return Media("audio", mime, data, extensions=extended(fields.rest(), "input_audio", sound.rest()))
+
+
+def _file(fields: Fields) -> Media:
+    file = fields.required_fields("file")
+    data, file_id, name = file.text("file_data"), file.text("file_id"), file.text("filename")
+    if (data is None) == (file_id is None):
+        raise wrong_value(file.path, "it must have either 'file_data' or 'file_id'")
+    extensions = extended(fields.rest(), "file", file.rest())
+    if data is None:
+        return Media("file", file_id=file_id, name=name, extensions=extensions)
+    mime, inner = split_data_url(data)
+    return Media("file", mime, data if inner is None else inner, name=name, extensions=extensions)
+
+
+def split_data_url(url: str) -> tuple[str | None, str | None]:
+    """MIME type and base64 text of a data URL (RFC 2397); (None, None) for any other URL."""
+    found = _DATA_URL.match(url)
+    return (found[1], url[found.end() :]) if found else (None, None)
+
+
+def _tool_call(fields: Fields) -> ToolCall:
+    call_id = fields.required_text("id")
+    kind = fields.text("type") or "function"
+    match kind:
+        case "function":
+            body, arguments = fields.required_fields("function"), "arguments"
+        case "custom":
+            body, arguments = fields.required_fields("custom"), "input"
+        case _:
+            raise wrong_value(fields.param("type"), "supported values are 'function', 'custom'")
+    name = body.required_text("name")
+    text = body.required_text(arguments)
+    return ToolCall(call_id, name, text, kind, extended(fields.rest(), kind, body.rest()))

@@ -1,0 +1,244 @@
+"""Neutral messages, written as those of a Chat Completions request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from headgate.core.loss import Loss
+from headgate.core.messages import (
+    Extensions,
+    Media,
+    Message,
+    Opaque,
+    Part,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
+from headgate.dialects.json_bodies import join
+from headgate.dialects.openai_chat.message_decoder import AUDIO_TYPES
+from headgate.dialects.openai_chat.vocabulary import NAME, own
+
+_AUDIO_FORMATS = {mime: form for form, mime in AUDIO_TYPES.items()}
+
+
+class MessageEncoder:
+    """Writes messages one by one and notes what is lost.
+
+    Args:
+        losses: added to.
+        reasoning_field: the message field that takes the model's earlier thoughts; None if none does.
+    """
+
+    def __init__(self, losses: list[Loss], reasoning_field: str | None) -> None:
+        self._losses = losses
+        self._reasoning_field = reasoning_field
+
+    def encode(self, message: Message, path: str) -> list[dict[str, Any]]:
+        """The wire messages of one neutral message: each tool result is a message of its own, and first."""
+        self._foreign(message.extensions, path)
+        written: list[dict[str, Any]] = []
+        remaining: list[tuple[Part, str]] = []
+        for index, part in enumerate(message.parts):
+            part_path = f"{path}.content[{index}]"
+            if isinstance(part, ToolResult):
+                written.append(self._result(message, part, part_path))
+            else:
+                remaining.append((part, part_path))
+        if message.role == "assistant":
+            written += self._assistant(message, remaining)
+        elif message.role != "tool":
+            written += self._plain(message, remaining)
+        else:
+            for part, part_path in remaining:
+                self._lose(part_path, f"a {_kind(part)} part has no place in a tool message")
+        return written
+
+    def _plain(self, message: Message, parts: list[tuple[Part, str]]) -> list[dict[str, Any]]:
+        content = self._content(parts)
+        if content is None:
+            return []
+        wire: dict[str, Any] = {"role": message.role, "content": content}
+        if message.name is not None:
+            wire["name"] = message.name
+        return [wire | own(message.extensions)]
+
+    def _assistant(self, message: Message, parts: list[tuple[Part, str]]) -> list[dict[str, Any]]:
+        wire: dict[str, Any] = {"role": "assistant"}
+        thoughts: list[str] = []
+        calls: list[dict[str, Any]] = []
+        content: list[tuple[Part, str]] = []
+        for part, path in parts:
+            match part:
+                case Reasoning():
+                    thoughts += self._reasoning(part, path)
+                case ToolCall() if "function_call" in own(part.extensions):
+                    marked = own(part.extensions)["function_call"]
+                    wire["function_call"] = {"name": part.name, "arguments": part.arguments, **marked}
+                case ToolCall():
+                    self._foreign(part.extensions, path)
+                    calls.append(encode_call(part))
+                case _:
+                    content.append((part, path))
+        refusal = self._lone_refusal(content)
+        wire["content"] = self._content(content)
+        if refusal is not None:
+            wire["refusal"] = refusal
+        if thoughts and self._reasoning_field is not None:
+            wire[self._reasoning_field] = "".join(thoughts)
+        if calls:
+            wire["tool_calls"] = calls
+        if message.name is not None:
+            wire["name"] = message.name
+        wire.update(own(message.extensions))
+        meant = wire["content"] is not None or wire.keys() - {"role", "content", "name"}
+        return [wire] if meant else []
+
+    def _lone_refusal(self, content: list[tuple[Part, str]]) -> str | None:
+        """A refusal goes to the message's own field, unless it stands among other parts."""
+        if content and isinstance(content[-1][0], Refusal) and not content[-1][0].extensions:
+            part, _ = content[-1]
+            if all(isinstance(other, Text) for other, _ in content[:-1]):
+                content.pop()
+                assert isinstance(part, Refusal)
+                return part.text
+        return None
+
+    def _reasoning(self, part: Reasoning, path: str) -> list[str]:
+        self._foreign(part.extensions, path)
+        if part.signature is not None or part.data is not None:
+            self._lose(path, "no field for the signature or the sealed text of reasoning")
+        if part.text and self._reasoning_field is None:
+            self._lose(path, "the target takes no reasoning back")
+        return [part.text]
+
+    def _result(self, message: Message, part: ToolResult, path: str) -> dict[str, Any]:
+        self._foreign(part.extensions, path)
+        legacy = own(message.extensions).get("role") == "function"
+        kept: list[tuple[Part, str]] = []
+        for index, item in enumerate(part.parts):
+            if isinstance(item, Media):
+                self._lose(f"{path}.content[{index}]", f"a tool message can't hold {item.kind}s")
+            else:
+                kept.append((item, f"{path}.content[{index}]"))
+        if part.is_error:
+            self._lose(f"{path}.is_error", "a tool message can't be marked as an error")
+        content = self._content(kept)
+        if legacy:
+            return {"role": "function", "name": message.name, "content": content, **own(message.extensions)}
+        wire: dict[str, Any] = {
+            "role": "tool",
+            "tool_call_id": part.call_id,
+            "content": "" if content is None else content,
+        }
+        if message.name is not None:
+            wire["name"] = message.name
+        return wire | own(message.extensions)
+
+    def _content(self, parts: Iterable[tuple[Part, str]]) -> str | list[dict[str, Any]] | None:
+        """A string for a single plain text, a list otherwise, None for nothing."""
+        written = [wire for part, path in parts if (wire := self._part(part, path)) is not None]
+        if not written:
+            return None
+        if len(written) == 1 and written[0].keys() == {"type", "text"} and written[0]["type"] == "text":
+            text = written[0]["text"]
+            assert isinstance(text, str)
+            return text
+        return written
+
+    def _part(self, part: Part, path: str) -> dict[str, Any] | None:
+        match part:
+            case Text():
+                self._foreign(part.extensions, path)
+                if part.annotations:
+                    self._lose(f"{path}.annotations", "a request's text parts have no annotations")
+                return {"type": "text", "text": part.text, **own(part.extensions)}
+            case Refusal():
+                return {"type": "refusal", "refusal": part.text, **own(part.extensions)}
+            case Media():
+                self._foreign(part.extensions, path)
+                return self._media(part, path)
+            case Opaque(dialect=dialect, value=value) if dialect == NAME and isinstance(value, dict):
+                return value
+            case Opaque():
+                self._lose(path, f"a block that only {part.dialect} understands")
+            case _:
+                self._lose(path, f"a {_kind(part)} part has no place in this message")
+        return None
+
+    def _media(self, part: Media, path: str) -> dict[str, Any] | None:
+        match part:
+            case Media(kind="image" | "video"):
+                link = _link(part)
+                if link is not None:
+                    return _nest(f"{part.kind}_url", link, part.extensions)
+            case Media(kind="audio", data=str(data)):
+                mime = part.mime or "audio/wav"
+                sound = {"data": data, "format": _AUDIO_FORMATS.get(mime, mime.removeprefix("audio/"))}
+                return _nest("input_audio", sound, part.extensions)
+            case Media(kind="file"):
+                file = _file(part)
+                if file is not None:
+                    return _nest("file", file, part.extensions)
+        how = "by URL" if part.url is not None else "by file id"
+        self._lose(path, f"the dialect takes no {part.kind} {how}")
+        return None
+
+    def _foreign(self, extensions: Extensions, path: str) -> None:
+        self._losses += foreign_losses(extensions, path)
+
+    def _lose(self, path: str, reason: str) -> None:
+        self._losses.append(Loss(path, reason))
+
+
+def foreign_losses(extensions: Extensions, path: str) -> list[Loss]:
+    """One loss for each field that belongs to another dialect."""
+    return [
+        Loss(join(path, key), f"only {dialect} has this field")
+        for dialect, values in extensions.items()
+        if dialect != NAME
+        for key in values
+    ]
+
+
+def encode_call(part: ToolCall) -> dict[str, Any]:
+    """One entry of `tool_calls`."""
+    kind, arguments = ("custom", "input") if part.kind == "custom" else ("function", "arguments")
+    body = {"name": part.name, arguments: part.arguments}
+    return {"id": part.id, "type": kind} | _nest(kind, body, part.extensions, typed=False)
+
+
+def _nest(key: str, body: Mapping[str, Any], extensions: Extensions, typed: bool = True) -> dict[str, Any]:
+    """`{"type": key, key: body}` with the unknown fields of both levels put back."""
+    outer = own(extensions)
+    inner = outer.pop(key, None)
+    wire: dict[str, Any] = {"type": key} if typed else {}
+    wire[key] = {**body, **inner} if isinstance(inner, dict) else dict(body)
+    return wire | outer
+
+
+def _link(part: Media) -> dict[str, Any] | None:
+    if part.data is not None:
+        url = f"data:{part.mime or 'application/octet-stream'};base64,{part.data}"
+    elif part.url is not None:
+        url = part.url
+    else:
+        return None
+    return {"url": url} if part.detail is None else {"url": url, "detail": part.detail}
+
+
+def _file(part: Media) -> dict[str, Any] | None:
+    if part.file_id is not None:
+        file = {"file_id": part.file_id}
+    elif part.data is not None:
+        file = {"file_data": part.data if part.mime is None else f"data:{part.mime};base64,{part.data}"}
+    else:
+        return None
+    return file if part.name is None else {**file, "filename": part.name}
+
+
+def _kind(part: Part) -> str:
+    return type(part).__name__.lower()

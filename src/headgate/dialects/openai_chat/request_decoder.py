@@ -1,0 +1,242 @@
+"""A Chat Completions request, read into a neutral one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from headgate.core.messages import (
+    ChatRequest,
+    Extensions,
+    Message,
+    ReasoningOptions,
+    ResponseFormat,
+    Sampling,
+    Tool,
+    ToolChoice,
+)
+from headgate.dialects.json_bodies import Fields, decode_object, missing, wrong_type, wrong_value
+from headgate.dialects.openai_chat.message_decoder import MessageDecoder
+from headgate.dialects.openai_chat.vocabulary import extended
+
+_VENDOR_FIELDS: Mapping[str, type] = {
+    "audio": dict,
+    "modalities": list,
+    "moderation": dict,
+    "prediction": dict,
+    "prompt_cache_key": str,
+    "prompt_cache_options": dict,
+    "prompt_cache_retention": str,
+    "safety_identifier": str,
+    "store": bool,
+    "verbosity": str,
+    "web_search_options": dict,
+}
+"""Fields of OpenAI's own that have no neutral place: kept in the extensions, their JSON type checked."""
+
+_EXPECTED: Mapping[type, str] = {dict: "an object", list: "an array", str: "a string", bool: "a boolean"}
+
+
+def decode_request(body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest:
+    """Read a request body. Fields without a neutral place go to `extensions["openai_chat"]`.
+
+    Args:
+        body: one JSON object in UTF-8.
+        model: in place of the body's own, where the route holds it (Azure's deployments).
+        stream: likewise.
+
+    Raises:
+        InvalidRequest: with `param` naming the field ("messages[2].content[0].image_url.url").
+    """
+    fields = Fields(decode_object(body))
+    name = fields.text("model") if model is None else model
+    if not name:
+        raise missing("model")
+    body_stream = fields.boolean("stream")
+    options = fields.fields("stream_options")
+    effort = fields.text("reasoning_effort")
+    return ChatRequest(
+        model=name,
+        messages=_messages(fields),
+        tools=_tools(fields),
+        tool_choice=_tool_choice(fields),
+        parallel_tool_calls=fields.boolean("parallel_tool_calls"),
+        response_format=_response_format(fields),
+        sampling=_sampling(fields),
+        reasoning=None if effort is None else ReasoningOptions(effort=effort),
+        stream=bool(body_stream) if stream is None else stream,
+        include_usage=bool(options and options.boolean("include_usage")),
+        user=fields.text("user"),
+        metadata=_metadata(fields),
+        service_tier=fields.text("service_tier"),
+        extensions=_rest(fields, options),  # last: what nobody has taken by now
+    )
+
+
+def _rest(fields: Fields, options: Fields | None) -> Extensions:
+    for key, expected in _VENDOR_FIELDS.items():
+        value = fields.peek(key)
+        if value is not None and not isinstance(value, expected):
+            raise wrong_type(key, _EXPECTED[expected], value)
+    return extended(fields.rest(), "stream_options", options.rest() if options else None)
+
+
+def _messages(fields: Fields) -> tuple[Message, ...]:
+    items = fields.items("messages")
+    if items is None:
+        raise missing("messages")
+    if not items:
+        raise wrong_value("messages", "the array must hold at least one message")
+    decoder = MessageDecoder()
+    return tuple(decoder.decode(item, index) for index, item in enumerate(items))
+
+
+def _sampling(fields: Fields) -> Sampling:
+    old, new = fields.integer("max_tokens", 0), fields.integer("max_completion_tokens", 0)
+    if old is not None and new is not None and old != new:
+        raise wrong_value("max_tokens", "it differs from 'max_completion_tokens'; send only the latter")
+    return Sampling(
+        max_tokens=old if new is None else new,
+        temperature=fields.number("temperature"),
+        top_p=fields.number("top_p"),
+        top_k=fields.integer("top_k"),
+        min_p=fields.number("min_p"),
+        seed=fields.integer("seed"),
+        stop=_stop(fields),
+        presence_penalty=fields.number("presence_penalty"),
+        frequency_penalty=fields.number("frequency_penalty"),
+        logit_bias=_logit_bias(fields),
+        n=fields.integer("n", 1),
+        logprobs=fields.boolean("logprobs"),
+        top_logprobs=fields.integer("top_logprobs", 0),
+    )
+
+
+def _stop(fields: Fields) -> tuple[str, ...]:
+    value = fields.peek("stop")
+    if isinstance(value, str):
+        return (fields.required_text("stop"),)
+    if value is not None and not isinstance(value, list):
+        raise wrong_type("stop", "a string or an array of strings", value)
+    items = fields.items("stop") or []
+    for index, item in enumerate(items):
+        if not isinstance(item, str):
+            raise wrong_type(f"stop[{index}]", "a string", item)
+    return tuple(items)
+
+
+def _logit_bias(fields: Fields) -> Mapping[str, float] | None:
+    values = fields.mapping("logit_bias")
+    for bias in (values or {}).values():
+        if isinstance(bias, bool) or not isinstance(bias, int | float):
+            raise wrong_type("logit_bias", "numbers as values", bias)
+    return values
+
+
+def _metadata(fields: Fields) -> Mapping[str, str] | None:
+    values = fields.mapping("metadata")
+    for value in (values or {}).values():
+        if not isinstance(value, str):
+            raise wrong_type("metadata", "strings as values", value)
+    return values
+
+
+def _tools(fields: Fields) -> tuple[Tool, ...]:
+    tools = [
+        _tool(Fields.of(item, f"tools[{index}]")) for index, item in enumerate(fields.items("tools") or ())
+    ]
+    for index, item in enumerate(fields.items("functions") or ()):
+        body = Fields.of(item, f"functions[{index}]")
+        tools.append(_function(body, {"functions": True}))
+    return tuple(tools)
+
+
+def _tool(fields: Fields) -> Tool:
+    kind = fields.required_text("type")
+    match kind:
+        case "function":
+            body = fields.required_fields("function")
+            tool = _function(body, {})
+            return replace(tool, extensions=extended(fields.rest(), "function", body.rest()))
+        case "custom":
+            body = fields.required_fields("custom")
+            name, description = body.required_text("name"), body.text("description")
+            extensions = extended(fields.rest(), "custom", body.rest())
+            return Tool(name, description, kind="custom", extensions=extensions)
+        case _:  # a vendor's built-in tool ("web_search"): its own to understand
+            return Tool(kind, kind=kind, extensions=extended(fields.rest()))
+
+
+def _function(body: Fields, marks: Mapping[str, Any]) -> Tool:
+    name = body.required_text("name")
+    description, parameters = body.text("description"), body.mapping("parameters")
+    strict = body.boolean("strict")
+    return Tool(name, description, parameters, strict, extensions=extended({**marks, **body.rest()}))
+
+
+def _tool_choice(fields: Fields) -> ToolChoice | None:
+    value = fields.take("tool_choice")
+    if value is None:
+        return _function_call(fields)
+    if isinstance(value, str):
+        return _mode(value, "tool_choice")
+    if not isinstance(value, dict):
+        raise wrong_type("tool_choice", "a string or an object", value)
+    choice = Fields(value, "tool_choice")
+    kind = choice.word("type", ("function", "custom", "allowed_tools"))
+    body = choice.required_fields(kind)
+    if kind == "allowed_tools":
+        mode = body.word("mode", ("auto", "required"))
+        body.items("tools")
+        return ToolChoice("auto" if mode == "auto" else "required", extensions=extended(value))
+    name = body.required_text("name")
+    unknown = kind == "custom" or choice.rest() or body.rest()
+    return ToolChoice("tool", name, extended(value) if unknown else {})
+
+
+def _mode(word: str, param: str) -> ToolChoice:
+    match word:
+        case "auto" | "none" | "required":
+            return ToolChoice(word)
+        case _:
+            raise wrong_value(param, "supported values are 'none', 'auto', 'required', or an object")
+
+
+def _function_call(fields: Fields) -> ToolChoice | None:
+    """Deprecated forerunner of `tool_choice`."""
+    value = fields.take("function_call")
+    if value is None:
+        return None
+    mark = extended({"function_call": value})
+    if isinstance(value, str):
+        if value not in ("auto", "none"):
+            raise wrong_value("function_call", "supported values are 'none', 'auto', or an object")
+        return ToolChoice("auto" if value == "auto" else "none", extensions=mark)
+    body = Fields.of(value, "function_call")
+    return ToolChoice("tool", body.required_text("name"), mark)
+
+
+def _response_format(fields: Fields) -> ResponseFormat | None:
+    value = fields.peek("response_format")
+    if value is None:
+        return None
+    choice = fields.required_fields("response_format")
+    kind = choice.required_text("type")
+    match kind:
+        case "text" | "json_object":
+            return ResponseFormat(kind, extensions=extended(choice.rest()))
+        case "json_schema":
+            body = choice.required_fields("json_schema")
+            return ResponseFormat(
+                "json_schema",
+                name=body.required_text("name"),
+                description=body.text("description"),
+                schema=body.mapping("schema"),
+                strict=body.boolean("strict"),
+                extensions=extended(choice.rest(), "json_schema", body.rest()),
+            )
+        case _:
+            raise wrong_value(
+                choice.param("type"), "supported values are 'text', 'json_object', 'json_schema'"
+            )

@@ -1,0 +1,163 @@
+"""A neutral request, written as a Chat Completions request for an upstream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from headgate.core.loss import Loss
+from headgate.core.messages import ChatRequest, ReasoningOptions, ResponseFormat, Sampling, Tool, ToolChoice
+from headgate.dialects.json_bodies import encode
+from headgate.dialects.openai_chat.message_encoder import MessageEncoder, foreign_losses
+from headgate.dialects.openai_chat.vocabulary import own
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """In what one upstream differs from the next within this dialect; a row of the registry fills it in.
+
+    max_tokens_field: OpenAI's newer models refuse the old name, many compatible servers know only that.
+    reasoning_field: takes the model's earlier thoughts back; None where the upstream refuses them.
+    top_k: takes `top_k` and `min_p`, which OpenAI itself refuses.
+    """
+
+    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
+    reasoning_field: str | None = "reasoning_content"
+    top_k: bool = True
+
+
+COMPATIBLE = Profile()
+OPENAI = Profile(reasoning_field=None, top_k=False)
+
+
+def encode_request(
+    request: ChatRequest, *, model: str | None = None, profile: Profile = COMPATIBLE
+) -> tuple[bytes, list[Loss]]:
+    """The request body, and what had no place in it.
+
+    A stream's usage is asked for only if `request.include_usage` says so.
+
+    Args:
+        request: what to ask.
+        model: the upstream's name for the model, where it differs from the request's.
+        profile: what this upstream takes.
+    """
+    losses = foreign_losses(request.extensions, "")
+    encoder = MessageEncoder(losses, profile.reasoning_field)
+    messages: list[dict[str, Any]] = []
+    for index, message in enumerate(request.messages):
+        messages += encoder.encode(message, f"messages[{index}]")
+    wire: dict[str, Any] = {"model": model or request.model, "messages": messages}
+    _put_tools(request, wire, losses)
+    if request.response_format is not None:
+        wire["response_format"] = _response_format(request.response_format, losses)
+    _put_sampling(request.sampling, profile, wire, losses)
+    if request.reasoning is not None:
+        _put_reasoning(request.reasoning, wire, losses)
+    if request.stream:
+        wire["stream"] = True
+    options = {"include_usage": True} if request.stream and request.include_usage else {}
+    for key in ("user", "metadata", "service_tier"):
+        if (value := getattr(request, key)) is not None:
+            wire[key] = value
+    extra = own(request.extensions)
+    more_options = extra.pop("stream_options", None)
+    if isinstance(more_options, dict):
+        options |= more_options
+    if options:
+        wire["stream_options"] = options
+    return encode(wire | extra), losses
+
+
+def _put_sampling(sampling: Sampling, profile: Profile, wire: dict[str, Any], losses: list[Loss]) -> None:
+    if sampling.max_tokens is not None:
+        wire[profile.max_tokens_field] = sampling.max_tokens
+    if sampling.stop:
+        wire["stop"] = list(sampling.stop)
+    for key in (
+        "temperature",
+        "top_p",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "n",
+        "logprobs",
+        "top_logprobs",
+    ):
+        if (value := getattr(sampling, key)) is not None:
+            wire[key] = value
+    for key in ("top_k", "min_p"):
+        value = getattr(sampling, key)
+        if value is not None and profile.top_k:
+            wire[key] = value
+        elif value is not None:
+            losses.append(Loss(key, "the target has no such setting"))
+
+
+def _put_reasoning(options: ReasoningOptions, wire: dict[str, Any], losses: list[Loss]) -> None:
+    if options.effort is not None:
+        wire["reasoning_effort"] = options.effort
+    losses += [
+        Loss(f"reasoning.{key}", "the dialect sets reasoning by an effort word only")
+        for key in ("budget_tokens", "enabled", "summary")
+        if getattr(options, key) is not None
+    ]
+
+
+def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -> None:
+    for index, tool in enumerate(request.tools):
+        losses += foreign_losses(tool.extensions, f"tools[{index}]")
+        extra = own(tool.extensions)
+        if "functions" in extra:
+            rest = {key: value for key, value in extra.items() if key != "functions"}
+            wire.setdefault("functions", []).append(_function(tool) | rest)
+        else:
+            wire.setdefault("tools", []).append(_tool(tool))
+    if request.tool_choice is not None:
+        losses += foreign_losses(request.tool_choice.extensions, "tool_choice")
+        _put_tool_choice(request.tool_choice, wire)
+    if request.parallel_tool_calls is not None:
+        wire["parallel_tool_calls"] = request.parallel_tool_calls
+
+
+def _put_tool_choice(choice: ToolChoice, wire: dict[str, Any]) -> None:
+    kept = own(choice.extensions)
+    if "function_call" in kept:
+        wire["function_call"] = kept["function_call"]
+    elif kept:
+        wire["tool_choice"] = dict(kept)
+    elif choice.mode == "tool":
+        wire["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+    else:
+        wire["tool_choice"] = choice.mode
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    if tool.kind not in ("function", "custom"):
+        return {"type": tool.kind, **own(tool.extensions)}
+    outer = own(tool.extensions)
+    inner = outer.pop(tool.kind, None)
+    body = _function(tool)
+    if isinstance(inner, dict):
+        body |= inner
+    return {"type": tool.kind, tool.kind: body, **outer}
+
+
+def _function(tool: Tool) -> dict[str, Any]:
+    fields = {"description": tool.description, "parameters": tool.parameters, "strict": tool.strict}
+    return {"name": tool.name} | {key: value for key, value in fields.items() if value is not None}
+
+
+def _response_format(wanted: ResponseFormat, losses: list[Loss]) -> dict[str, Any]:
+    losses += foreign_losses(wanted.extensions, "response_format")
+    outer = own(wanted.extensions)
+    if wanted.kind != "json_schema":
+        return {"type": wanted.kind, **outer}
+    fields = {"description": wanted.description, "schema": wanted.schema, "strict": wanted.strict}
+    body: dict[str, Any] = {"name": wanted.name or "answer"}
+    body |= {key: value for key, value in fields.items() if value is not None}
+    inner = outer.pop("json_schema", None)
+    if isinstance(inner, dict):
+        body |= inner
+    return {"type": "json_schema", "json_schema": body, **outer}

@@ -1,0 +1,163 @@
+"""Complete Chat Completions answers, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from headgate.core.errors import StreamBroken
+from headgate.core.events import ChatEvent, Finished, Started, UsageReported
+from headgate.core.fold import fold
+from headgate.core.messages import Extensions, Opaque, Reasoning, Refusal, Text, ToolCall
+from headgate.core.result import ChatResult, Choice
+from headgate.dialects.openai_chat.choice_decoder import ChoiceDecoder
+from headgate.dialects.openai_chat.message_encoder import encode_call
+from headgate.dialects.openai_chat.vocabulary import (
+    NAME,
+    own,
+    usage_from_wire,
+    usage_to_wire,
+    word_from_stop,
+)
+from headgate.dialects.openai_errors import error_from_value
+
+KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation"})
+
+
+def decode_result(body: bytes) -> ChatResult:
+    """An upstream's answer of status 200.
+
+    Raises:
+        StreamBroken: it is not a chat completion.
+        UpstreamError: it holds an error instead.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        raise StreamBroken("The upstream's answer is not JSON, or was cut.") from None
+    if isinstance(value, dict) and value.get("error"):
+        raise error_from_value(value)
+    if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
+        raise StreamBroken("The upstream's answer is not a chat completion: it has no 'choices'.")
+    decoders: list[ChoiceDecoder] = []
+    events: list[ChatEvent] = [started(value, {})]
+    for number, choice in enumerate(value["choices"]):
+        if isinstance(choice, dict):
+            decoders.append(ChoiceDecoder(number))
+            decoders[-1].feed(_as_delta(choice), events)
+            decoders[-1].end(events)
+    usage = usage_from_wire(value.get("usage"))
+    if usage is not None:
+        events.append(UsageReported(usage))
+    extra = {key: value[key] for key in value.keys() - KNOWN_FIELDS if value[key] is not None}
+    events.append(finished(decoders, extra))
+    return fold(events)
+
+
+def started(wire: Mapping[str, Any], extensions: Extensions) -> Started:
+    """The beginning of an answer; what the upstream leaves out or garbles is empty or 0."""
+    identity, model, created = wire.get("id"), wire.get("model"), wire.get("created")
+    return Started(
+        id=identity if isinstance(identity, str) else "",
+        model=model if isinstance(model, str) else "",
+        created=int(created) if isinstance(created, int | float) else 0,
+        extensions=extensions,
+    )
+
+
+def finished(choices: list[ChoiceDecoder], extra: dict[str, Any]) -> Finished:
+    """The end of an answer. Unknown fields of the choices are kept under `choices`, by index."""
+    fields = {str(choice.index): choice.extra for choice in choices if choice.extra}
+    if fields:
+        extra = {**extra, "choices": fields}
+    return Finished(tuple(choice.stop for choice in choices), {NAME: extra} if extra else {})
+
+
+def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
+    """A whole message is one long delta, but for the indexes of its tool calls."""
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return choice
+    calls = message.get("tool_calls")
+    if isinstance(calls, list):
+        numbered = [{**call, "index": i} for i, call in enumerate(calls) if isinstance(call, dict)]
+        message = {**message, "tool_calls": numbered}
+    return {**choice, "delta": message}
+
+
+def encode_result(result: ChatResult) -> bytes:
+    """The answer's body; signatures and other dialects' blocks, which have no place in it, are left out."""
+    extra = own(result.extensions)
+    choice_fields = extra.pop("choices", None)
+    if not isinstance(choice_fields, dict):
+        choice_fields = {}
+    wire: dict[str, Any] = {
+        "id": result.id,
+        "object": "chat.completion",
+        "created": result.created,
+        "model": result.model,
+        "choices": [
+            _encode_choice(choice) | choice_fields.get(str(choice.index), {}) for choice in result.choices
+        ],
+    }
+    if result.usage is not None:
+        wire["usage"] = usage_to_wire(result.usage)
+    return msgspec.json.encode(wire | extra)
+
+
+def _encode_choice(choice: Choice) -> dict[str, Any]:
+    message = _encode_message(choice)
+    logprobs = None
+    if choice.logprobs is not None:
+        field = "refusal" if message["refusal"] is not None and message["content"] is None else "content"
+        logprobs = {"content": None, "refusal": None, field: choice.logprobs}
+    return {
+        "index": choice.index,
+        "message": message,
+        "logprobs": logprobs,
+        "finish_reason": word_from_stop(choice.stop),
+    }
+
+
+def _encode_message(choice: Choice) -> dict[str, Any]:
+    texts = [part for part in choice.parts if isinstance(part, Text)]
+    refusals = [part.text for part in choice.parts if isinstance(part, Refusal)]
+    thoughts = [part.text for part in choice.parts if isinstance(part, Reasoning)]
+    calls = [part for part in choice.parts if isinstance(part, ToolCall)]
+    legacy = [call for call in calls if "function_call" in own(call.extensions)]
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": "".join(part.text for part in texts) if texts else None,
+        "refusal": "".join(refusals) if refusals else None,
+    }
+    if annotations := [item for part in texts for item in part.annotations]:
+        message["annotations"] = annotations
+    if any(thoughts):
+        message["reasoning_content"] = "".join(thoughts)
+    if legacy:
+        message["function_call"] = {"name": legacy[0].name, "arguments": legacy[0].arguments}
+    if modern := [encode_call(call) for call in calls if call not in legacy]:
+        message["tool_calls"] = modern
+    for part in choice.parts:
+        if isinstance(part, Opaque) and part.dialect == NAME and isinstance(part.value, dict):
+            _merge(message, part.value)
+    return message
+
+
+def _merge(message: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    """Add an unknown delta field: lists grow, an audio's data and transcript too, the rest is replaced."""
+    for key, value in delta.items():
+        before = message.get(key)
+        if isinstance(before, list) and isinstance(value, list):
+            message[key] = before + value
+        elif key == "audio" and isinstance(before, dict) and isinstance(value, dict):
+            grown = {
+                name: before[name] + value[name]
+                for name in ("data", "transcript")
+                if isinstance(before.get(name), str) and isinstance(value.get(name), str)
+            }
+            message[key] = before | value | grown
+        else:
+            message[key] = value

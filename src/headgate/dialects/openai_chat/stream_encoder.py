@@ -1,0 +1,190 @@
+"""Events, written as a Chat Completions stream for a caller."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+import msgspec
+
+from headgate.core.call import Usage
+from headgate.core.events import (
+    ChatEvent,
+    Failed,
+    Finished,
+    PartDelta,
+    PartEnded,
+    PartStarted,
+    Started,
+    Stop,
+    UsageReported,
+)
+from headgate.core.loss import Loss
+from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.dialects import sse
+from headgate.dialects.dialect import StreamOptions
+from headgate.dialects.openai_chat.vocabulary import NAME, own, usage_to_wire, word_from_stop
+from headgate.dialects.openai_errors import encode_error_body
+
+_DONE = sse.encode(b"[DONE]")
+_TEXT_FIELDS: Mapping[type[Part], str] = {
+    Text: "content",
+    Reasoning: "reasoning_content",
+    Refusal: "refusal",
+}
+_json = msgspec.json.encode
+
+
+class StreamEncoder:
+    """One chunk for each event that says something; at the end a finish chunk for each choice, the usage
+    chunk if asked for, and `[DONE]`. After a failure: an error event and no `[DONE]`."""
+
+    def __init__(self, options: StreamOptions) -> None:
+        self.losses: list[Loss] = []
+        self._options = options
+        self._head = b""
+        self._tail = b',"usage":null}\n\n' if options.include_usage else b"}\n\n"
+        self._usage = Usage()
+        self._roles: set[int] = set()
+        self._calls: dict[int, int] = {}
+        self._parts: dict[tuple[int, int], tuple[Part, int]] = {}
+        self._ended = False
+
+    def encode(self, event: ChatEvent) -> bytes:
+        if self._ended:
+            return b""
+        match event:
+            case PartDelta():
+                return self._delta(event)
+            case PartStarted():
+                return self._part(event)
+            case PartEnded():
+                self._parts.pop((event.choice, event.index), None)
+                return b""
+            case Started():
+                return self._start(event)
+            case UsageReported():
+                self._usage = self._usage.merged(event.usage)
+                return b""
+            case Finished():
+                return self._finish(event)
+            case Failed():
+                self._ended = True
+                return sse.encode(encode_error_body(event.error))
+            case _:
+                assert_never(event)
+
+    def _start(self, event: Started) -> bytes:
+        options = self._options
+        head = {
+            "id": event.id if options.id is None else options.id,
+            "object": "chat.completion.chunk",
+            "created": event.created if options.created is None else options.created,
+            "model": event.model if options.model is None else options.model,
+        }
+        extra = {key: value for key, value in own(event.extensions).items() if key != "choices"}
+        self._head = b"data: " + _json(head | extra)[:-1] + b',"choices":['
+        return self._role(0)
+
+    def _role(self, choice: int) -> bytes:
+        if choice in self._roles:
+            return b""
+        self._roles.add(choice)
+        return self._chunk(choice, b'{"role":"assistant","content":"","refusal":null}')
+
+    def _chunk(self, choice: int, delta: bytes, logprobs: bytes = b"null", finish: bytes = b"null") -> bytes:
+        return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}]%b' % (
+            self._head,
+            choice,
+            delta,
+            logprobs,
+            finish,
+            self._tail,
+        )
+
+    def _part(self, event: PartStarted) -> bytes:
+        part, choice = event.part, event.choice
+        role = self._role(choice)
+        match part:
+            case Text(text=text, annotations=annotations):
+                delta: dict[str, Any] = {"content": text} if text else {}
+                if annotations:
+                    delta["annotations"] = annotations
+            case Reasoning(text=text):
+                delta = {"reasoning_content": text} if text else {}
+                if part.data is not None or part.signature is not None:
+                    self._lose_opaque(event)
+            case Refusal(text=text):
+                delta = {"refusal": text} if text else {}
+            case ToolCall():
+                return role + self._call(event, part)
+            case Opaque(dialect=dialect, value=value) if dialect == NAME and isinstance(value, dict):
+                delta = value
+            case _:
+                kind = type(part).__name__.lower()
+                self._lose(event, f"the dialect's streams have no place for a {kind} part")
+                delta = {}
+        self._parts[choice, event.index] = (part, 0)
+        return role + (self._chunk(choice, _json(delta)) if delta else b"")
+
+    def _call(self, event: PartStarted, part: ToolCall) -> bytes:
+        if "function_call" in own(part.extensions):
+            self._parts[event.choice, event.index] = (part, -1)
+            delta: dict[str, Any] = {"function_call": {"name": part.name, "arguments": part.arguments}}
+            return self._chunk(event.choice, _json(delta))
+        number = self._calls.get(event.choice, 0)
+        self._calls[event.choice] = number + 1
+        self._parts[event.choice, event.index] = (part, number)
+        kind, field = ("custom", "input") if part.kind == "custom" else ("function", "arguments")
+        call = {
+            "index": number,
+            "id": part.id,
+            "type": kind,
+            kind: {"name": part.name, field: part.arguments},
+        }
+        return self._chunk(event.choice, _json({"tool_calls": [call]}))
+
+    def _delta(self, event: PartDelta) -> bytes:
+        part, number = self._parts[event.choice, event.index]
+        if isinstance(part, ToolCall):
+            return self._chunk(event.choice, _arguments(part, number, _json(event.delta)))
+        name = _TEXT_FIELDS.get(type(part))
+        if name is None or event.field != "text":
+            self._lose_opaque(event)
+            return b""
+        logprobs = b"null"
+        if event.logprobs is not None:
+            other = "refusal" if name == "content" else "content"
+            logprobs = _json({name: event.logprobs, other: None})
+        return self._chunk(event.choice, b'{"%b":%b}' % (name.encode(), _json(event.delta)), logprobs)
+
+    def _finish(self, event: Finished) -> bytes:
+        self._ended = True
+        fields = own(event.extensions).get("choices", {})
+        out = [self._role(stop.choice) + self._last(stop, fields) for stop in event.stops]
+        if self._options.include_usage:
+            out.append(b'%b],"usage":%b}\n\n' % (self._head, _json(usage_to_wire(self._usage))))
+        return b"".join([*out, _DONE])
+
+    def _last(self, stop: Stop, fields: Mapping[str, Any]) -> bytes:
+        finish = _json(word_from_stop(stop))
+        extra = fields.get(str(stop.choice))
+        if isinstance(extra, dict) and extra:
+            finish += b"," + _json(extra)[1:-1]
+        return self._chunk(stop.choice, b"{}", finish=finish)
+
+    def _lose_opaque(self, event: PartStarted | PartDelta) -> None:
+        self._lose(event, "the dialect has no field for the signature or the sealed text of reasoning")
+
+    def _lose(self, event: PartStarted | PartDelta, reason: str) -> None:
+        loss = Loss(f"choices[{event.choice}].parts[{event.index}]", reason)
+        if loss not in self.losses:
+            self.losses.append(loss)
+
+
+def _arguments(part: ToolCall, number: int, text: bytes) -> bytes:
+    """More of a call's arguments; `number` counts the choice's calls, -1 for a deprecated `function_call`."""
+    if number < 0:
+        return b'{"function_call":{"arguments":%b}}' % text
+    kind, field = (b"custom", b"input") if part.kind == "custom" else (b"function", b"arguments")
+    return b'{"tool_calls":[{"index":%d,"%b":{"%b":%b}}]}' % (number, kind, field, text)

@@ -1,0 +1,224 @@
+"""OpenAI Embeddings: `/embeddings`, both sides.
+
+Source: OpenAI API reference, "Embeddings". Vectors are little-endian float32 within, so that base64 costs
+no conversion.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import sys
+from array import array
+from typing import Annotated, Any
+
+import msgspec
+
+from headgate.core.call import Operation, Usage
+from headgate.core.errors import StreamBroken
+from headgate.core.loss import Loss
+from headgate.core.operations import EmbedRequest, EmbedResult
+from headgate.dialects.dialect import EmbedDialect
+from headgate.dialects.json_bodies import (
+    Fields,
+    bounded,
+    decode_object,
+    encode,
+    join,
+    missing,
+    wrong_type,
+    wrong_value,
+)
+from headgate.dialects.openai_chat.vocabulary import usage_from_wire
+from headgate.dialects.openai_errors import decode_error, encode_error, error_from_value
+from headgate.dialects.openai_observer import observer
+
+NAME = "openai_embeddings"
+_FORMATS = ("float", "base64")
+_TOKENS = Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(min_length=1)]
+_INPUT = "a string, an array of strings, an array of integers or an array of arrays of integers"
+
+
+def decode_request(body: bytes) -> EmbedRequest:
+    """Read a request body. `encoding_format` and unknown fields go to `extensions["openai_embeddings"]`.
+
+    Raises:
+        InvalidRequest: with `param` naming the field ("input[3]").
+    """
+    fields = Fields(decode_object(body))
+    model = fields.required_text("model")
+    if not model:
+        raise wrong_value("model", "it must not be empty")
+    inputs = _inputs(fields.take("input"))
+    known = fields.peek("encoding_format") is not None
+    extra = {"encoding_format": fields.word("encoding_format", _FORMATS)} if known else {}
+    dimensions, user = fields.integer("dimensions", 1), fields.text("user")
+    extra |= {key: value for key, value in fields.rest().items() if value is not None}
+    extensions = {NAME: extra} if extra else {}
+    return EmbedRequest(model=model, inputs=inputs, dimensions=dimensions, user=user, extensions=extensions)
+
+
+def _inputs(value: object) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:
+    if value is None:
+        raise missing("input")
+    if isinstance(value, str):
+        return (_text(value, "input"),)
+    if not isinstance(value, list):
+        raise wrong_type("input", _INPUT, value)
+    if not value:
+        raise wrong_value("input", "the array must not be empty")
+    bounded(value, "input")
+    first = value[0]
+    if isinstance(first, list):
+        return _token_lists(value)
+    if isinstance(first, str):
+        return tuple(_text(item, join("input", index)) for index, item in enumerate(value))
+    if isinstance(first, int) and not isinstance(first, bool):
+        return (_tokens(value, "input"),)
+    raise wrong_type("input[0]", "a string, an integer or an array of integers", first)
+
+
+def _text(value: object, param: str) -> str:
+    if not isinstance(value, str):
+        raise wrong_type(param, "a string", value)
+    if not value:
+        raise wrong_value(param, "it must not be an empty string")
+    return value
+
+
+def _token_lists(value: list[Any]) -> tuple[tuple[int, ...], ...]:
+    """Checked in C: there may be millions of tokens. Only what is wrong is looked for in Python."""
+    try:
+        return msgspec.convert(value, tuple[_TOKENS, ...])
+    except msgspec.ValidationError:
+        return tuple(_tokens(item, join("input", index)) for index, item in enumerate(value))
+
+
+def _tokens(value: object, param: str) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise wrong_type(param, "an array of integers", value)
+    if not value:
+        raise wrong_value(param, "the array must not be empty")
+    for index, token in enumerate(bounded(value, param)):
+        if isinstance(token, bool) or not isinstance(token, int):
+            raise wrong_type(join(param, index), "an integer", token)
+        if token < 0:
+            raise wrong_value(join(param, index), "a token id is not negative")
+    return tuple(value)
+
+
+def encode_request(request: EmbedRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]:
+    """The request for an upstream, which is asked for base64: a quarter of the bytes, no digits to parse.
+
+    `decode_result` reads either form, so an upstream that does not know the field does no harm.
+    """
+    wire: dict[str, Any] = {
+        "model": model or request.model,
+        "input": request.inputs,
+        "encoding_format": "base64",
+    }
+    if request.dimensions is not None:
+        wire["dimensions"] = request.dimensions
+    if request.user is not None:
+        wire["user"] = request.user
+    extra = {key: value for key, value in _own(request).items() if key != "encoding_format"}
+    losses = [
+        Loss(key, f"only {dialect} has this field")
+        for dialect, values in request.extensions.items()
+        if dialect != NAME
+        for key in values
+    ]
+    return encode(wire | extra), losses
+
+
+def encode_result(request: EmbedRequest, result: EmbedResult) -> bytes:
+    """The answer's body, vectors in the form that the request asked for (float unless base64)."""
+    as_base64 = _own(request).get("encoding_format") == "base64"
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": base64.b64encode(vector).decode() if as_base64 else floats(vector),
+        }
+        for index, vector in enumerate(result.vectors)
+    ]
+    tokens = result.usage.input_tokens or 0
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return msgspec.json.encode({"object": "list", "data": data, "model": result.model, "usage": usage})
+
+
+def decode_result(body: bytes) -> EmbedResult:
+    """An upstream's answer of status 200; vectors are put in the order of their `index`.
+
+    Raises:
+        StreamBroken: it is not a list of embeddings.
+        UpstreamError: it holds an error instead.
+    """
+    try:
+        value = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        raise StreamBroken("The upstream's answer is not JSON, or was cut.") from None
+    if isinstance(value, dict) and value.get("error"):
+        raise error_from_value(value)
+    data = value.get("data") if isinstance(value, dict) else None
+    if not isinstance(data, list):
+        raise StreamBroken("The upstream's answer is not a list of embeddings: it has no 'data'.")
+    vectors: dict[int, bytes] = {}
+    for number, item in enumerate(data):
+        index = item.get("index", number) if isinstance(item, dict) else None
+        vector = _vector(item.get("embedding")) if isinstance(item, dict) else None
+        if not isinstance(index, int) or vector is None:
+            raise StreamBroken(f"The upstream's embedding number {number} can't be read.")
+        vectors[index] = vector
+    if sorted(vectors) != list(range(len(data))):
+        raise StreamBroken("The upstream's embeddings are not numbered from 0 without gaps.")
+    model = value.get("model")
+    return EmbedResult(
+        model=model if isinstance(model, str) else "",
+        vectors=tuple(vectors[index] for index in range(len(data))),
+        usage=usage_from_wire(value.get("usage")) or Usage(),
+    )
+
+
+def _vector(value: object) -> bytes | None:
+    if isinstance(value, str):
+        try:
+            packed = base64.b64decode(value, validate=True)
+        except binascii.Error:
+            return None
+        return packed if packed and len(packed) % 4 == 0 else None
+    if not isinstance(value, list) or not value:
+        return None
+    try:
+        numbers = array("f", value)
+    except (TypeError, OverflowError):
+        return None
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def floats(vector: bytes) -> list[float]:
+    """Little-endian float32 as numbers."""
+    numbers = array("f", vector)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tolist()
+
+
+def _own(request: EmbedRequest) -> dict[str, Any]:
+    return dict(request.extensions.get(NAME, {}))
+
+
+OPENAI_EMBEDDINGS = EmbedDialect(
+    name=NAME,
+    operation=Operation.EMBED,
+    path=lambda model, stream: "/embeddings",
+    decode_request=decode_request,
+    encode_request=encode_request,
+    encode_result=encode_result,
+    decode_result=decode_result,
+    encode_error=encode_error,
+    decode_error=decode_error,
+    observer=observer,
+)

@@ -1,0 +1,199 @@
+"""Reading along on the pass-through lane: usage, finish reason and end of an answer in OpenAI's JSON.
+
+A chunk that differs from the one before only in the text of one string is told apart from all others by
+two comparisons and one search, and is not parsed.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+
+from headgate.core.call import Usage
+from headgate.core.errors import StreamBroken
+from headgate.dialects import sse
+from headgate.dialects.openai_chat.vocabulary import usage_from_wire
+
+MAX_BODY = 1024 * 1024
+"""Bytes of a plain answer that are kept to be parsed at its end; of a longer one only the end is."""
+TAIL = 16 * 1024
+
+_NEVER = b"\0 no chunk starts or ends like this"
+_LESSONS = 64
+"""Attempts to learn what dull chunks look like; streams in which every chunk differs are not worth more."""
+_TEXT = re.compile(rb'"(?:content|arguments|reasoning_content|reasoning)"\s*:\s*"')
+
+_Verdict: TypeAlias = Literal["dull", "telling", "odd", "garbled"]
+
+
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+    usage: dict[str, Any] | None = None
+    error: msgspec.Raw | None = None
+
+
+_CHUNK = msgspec.json.Decoder(_Chunk)
+_USAGE = msgspec.json.Decoder(dict[str, Any])
+
+
+class _Notes:
+    """What both observers hold."""
+
+    __slots__ = ("failed", "finish_reason", "terminal", "usage")
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.terminal = False
+        self.failed = False
+
+    def _note(self, data: bytes) -> _Verdict:
+        """Read one JSON text, typed: all but these fields is skipped. `odd`: JSON, but no chunk we know."""
+        try:
+            chunk = _CHUNK.decode(data)
+        except (msgspec.ValidationError, RecursionError):
+            return "odd"
+        except ValueError:
+            return "garbled"
+        verdict: _Verdict = "dull"
+        for choice in chunk.choices:
+            if choice.finish_reason:
+                self.finish_reason = choice.finish_reason
+                verdict = "telling"
+        if chunk.usage is not None:
+            self._count(chunk.usage)
+            verdict = "telling"
+        if chunk.error is not None and bytes(chunk.error) != b"null":
+            self.failed = True
+            verdict = "telling"
+        return verdict
+
+    def _count(self, value: dict[str, Any]) -> None:
+        usage = usage_from_wire(value)
+        if usage is not None:
+            self.usage = usage if self.usage is None else self.usage.merged(usage)
+
+
+class StreamObserver(_Notes):
+    """For a stream. `terminal`: `[DONE]` came; after `end()`, a finish reason alone does as well."""
+
+    __slots__ = ("_lessons", "_prefix", "_sse", "_suffix")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._sse: sse.Decoder | None = sse.Decoder()
+        self._lessons = _LESSONS
+        self._prefix = _NEVER
+        self._suffix = _NEVER
+
+    def feed(self, data: bytes) -> None:
+        # Equal to a dull event seen before but for the inside of one JSON string, with no quote in it:
+        # so nothing but that string's text is new.
+        if (
+            data.startswith(self._prefix)
+            and data.endswith(self._suffix)
+            and data.find(b'"', len(self._prefix), -len(self._suffix)) < 0
+        ):
+            return
+        self._read(data)
+
+    def end(self) -> None:
+        if self._sse is not None:
+            for event in self._sse.end():
+                self._event(event)
+            self._sse = None
+        self._prefix = _NEVER
+        self.terminal = self.terminal or (self.finish_reason is not None and not self.failed)
+
+    def _read(self, data: bytes) -> None:
+        decoder = self._sse
+        if decoder is None:
+            return
+        from_start = decoder.idle
+        try:
+            events = decoder.feed(data)
+        except StreamBroken:  # longer than any event we parse; the bytes pass by all the same
+            self._sse = None
+            self._prefix = _NEVER
+            return
+        verdict: _Verdict = "odd"
+        for event in events:
+            verdict = self._event(event)
+        if not decoder.idle:
+            self._prefix = _NEVER
+        elif from_start and len(events) == 1 and verdict == "dull" and self._lessons:
+            self._learn(data)
+
+    def _event(self, event: sse.ServerSentEvent) -> _Verdict:
+        if event.data == b"[DONE]":
+            self.terminal = True
+            return "telling"
+        if event.event == "error":
+            self.failed = True
+        return self._note(event.data)
+
+    def _learn(self, data: bytes) -> None:
+        """Remember what stands before and behind the text of a chunk."""
+        self._lessons -= 1
+        found = _TEXT.search(data)
+        if found is None:
+            return
+        close = data.find(b'"', found.end())
+        if close >= 0 and b"\\" not in data[found.end() : close]:
+            self._prefix, self._suffix = data[: found.end()], data[close:]
+
+
+class BodyObserver(_Notes):
+    """For a plain answer of any operation. `terminal`, after `end()`: the JSON is complete."""
+
+    __slots__ = ("_chunks", "_long", "_size")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._long = False
+
+    def feed(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > MAX_BODY:
+            self._long = True
+            tail = b"".join(self._chunks)[-TAIL:]
+            self._chunks = [tail]
+            self._size = len(tail)
+
+    def end(self) -> None:
+        body = b"".join(self._chunks)
+        self._chunks.clear()
+        if self._long:
+            self.terminal = body.rstrip().endswith(b"}")
+            self._read_tail(body)
+        else:
+            self.terminal = self._note(body) != "garbled"
+
+    def _read_tail(self, tail: bytes) -> None:
+        """Usage stands last in these answers. A quote within a JSON string is escaped, so that text can't
+        look like the key."""
+        start = tail.find(b"{", tail.rfind(b'"usage"'))
+        depth = 0
+        for index in range(start, len(tail) if start >= 0 else start):
+            depth += {0x7B: 1, 0x7D: -1}.get(tail[index], 0)
+            if depth == 0:
+                break
+        else:
+            return
+        try:
+            self._count(_USAGE.decode(tail[start : index + 1]))
+        except ValueError:
+            return
+
+
+def observer(stream: bool) -> StreamObserver | BodyObserver:
+    return StreamObserver() if stream else BodyObserver()
