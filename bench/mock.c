@@ -34,6 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { ANSWER_SIZE = 1024 };
 enum { MAX_HEAD = 64 << 10, MAX_BODY = 64 << 20, MAX_UNSENT = 1 << 20, MAX_EVENTS = 512, MAX_CONNS = 65536 };
 
 #define DUE_MAX MAX_CONNS
@@ -60,8 +61,7 @@ static uint64_t chunks_per_stream = 100, pace_ns = 20 * 1000000ull, opened_strea
 static int epoll_fd, timer_fd, listen_fd;
 static struct conn *dead;
 static volatile sig_atomic_t stopping;
-static char *answer, *event;
-static size_t answer_size, event_size;
+static char answer[ANSWER_SIZE + 1];
 static const char embedding[] =
     "{\"object\":\"list\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":[0.25,-0.5,0.125,0.75]}],"
     "\"model\":\"mock\",\"usage\":{\"prompt_tokens\":4,\"total_tokens\":4}}";
@@ -187,6 +187,18 @@ static void put_event(struct conn *c, const char *text) {
     put(c, frame, (size_t)n);
 }
 
+/* 200 bytes. No two of a stream are the same: some proxies take a repeated chunk for a model gone mad. */
+static void put_token(struct conn *c) {
+    char text[256];
+    snprintf(text, sizeof text,
+             "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1750000000,"
+             "\"model\":\"mock\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" %016llu\"},\"logprobs\":null,"
+             "\"finish_reason\":null}]}\n\n",
+             (unsigned long long)++c->sent);
+    put_event(c, text);
+    stats.chunks++;
+}
+
 static void end_stream(struct conn *c) {
     put_event(c, "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1750000000,"
                  "\"model\":\"mock\",\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,"
@@ -212,12 +224,11 @@ static void start_stream(struct conn *c) {
     static const char head[] = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
                                "cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
     put(c, head, sizeof head - 1);
-    put(c, event, event_size);
+    c->sent = 0;
+    put_token(c);
     if (c->fd < 0) return;
-    stats.chunks++;
     stats.streams++;
     c->streaming = true;
-    c->sent = 1;
     /* The golden ratio's multiples spread evenly however many there are. */
     uint64_t part = (++opened_streams * 0x9E3779B97F4A7C15ull) >> 44;
     due_add(&c->next_event, now_ns() + pace_ns * part / (1 << 20));
@@ -255,7 +266,7 @@ static void serve(struct conn *c, const char *path, const char *body, size_t siz
             c->with_usage = says(body, size, "\"include_usage\"");
             start_stream(c);
         } else {
-            reply(c, "200 OK", answer, answer_size);
+            reply(c, "200 OK", answer, ANSWER_SIZE);
         }
     } else if (!strcmp(path, "/v1/embeddings")) {
         reply(c, "200 OK", embedding, sizeof embedding - 1);
@@ -377,9 +388,7 @@ static void run_due(void) {
         due_move(&c->next_event, next > now ? next : now + pace_ns); /* late: no burst to make up for it */
         if (c->out.end - c->out.start > MAX_UNSENT) continue; /* the reader is slow: skip a beat */
         if (c->sent < chunks_per_stream) {
-            put(c, event, event_size);
-            c->sent++;
-            stats.chunks++;
+            put_token(c);
         }
         if (c->fd >= 0 && c->sent >= chunks_per_stream) end_stream(c);
         if (c->fd >= 0) flush_out(c);
@@ -426,33 +435,13 @@ static void accept_all(void) {
 
 /* Start ----------------------------------------------------------------------------------------------- */
 
-/* `before`, dots, `after`: `total` bytes in all. */
-static char *padded(const char *before, const char *after, size_t total, size_t *size) {
-    size_t a = strlen(before), z = strlen(after);
-    char *text = malloc(total + 1);
-    if (!text || a + z > total) die("padded");
-    memset(text, '.', total);
-    memcpy(text, before, a);
-    memcpy(text + total - z, after, z);
-    text[total] = '\0';
-    *size = total;
-    return text;
-}
-
-static void write_answers(void) {
-    answer = padded("{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1750000000,\"model\":\"mock\","
-                    "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"",
-                    "\"},\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":{\"prompt_tokens\":200,"
-                    "\"completion_tokens\":180,\"total_tokens\":380}}",
-                    1024, &answer_size);
-    size_t size;
-    char *text = padded("data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1750000000,"
-                  "\"model\":\"mock\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\"",
-                  "\"},\"logprobs\":null,\"finish_reason\":null}]}\n\n", 200, &size);
-    event = malloc(size + 16);
-    if (!event) die("malloc");
-    event_size = (size_t)sprintf(event, "%zx\r\n%s\r\n", size, text);
-    free(text);
+static void write_answer(void) {
+    static const char format[] =
+        "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1750000000,\"model\":\"mock\",\"choices\":"
+        "[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"%0*d\"},\"logprobs\":null,\"finish_reason\":"
+        "\"stop\"}],\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":180,\"total_tokens\":380}}";
+    int rest = snprintf(NULL, 0, format, 0, 0) - 1;
+    snprintf(answer, sizeof answer, format, ANSWER_SIZE - rest, 0);
 }
 
 static void on_signal(int number) {
@@ -488,7 +477,7 @@ int main(int argc, char **argv) {
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
-    write_answers();
+    write_answer();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     listen_on_loopback();

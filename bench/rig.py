@@ -190,6 +190,7 @@ class Rig:
 
     def measure(self, scenario: Scenario, running: Running) -> Figures:
         """One measurement of one server; the metric names begin with the scenario's."""
+        self._end_streams()  # those that a server before this one has not let go of
         self.mock_settings(ENDLESS, scenario.pace_us)
         if running.process is not None:
             running.pids = family(running.process.pid)
@@ -265,6 +266,10 @@ class Rig:
     def mock_stats(self) -> dict[str, int]:
         stats: dict[str, int] = json.loads(call(self.mock_port, "GET", "/stats")[1])
         return stats
+
+    def _end_streams(self) -> None:
+        self.mock_settings(0, 1_000)
+        self._streams_left()
 
     def _streams_left(self) -> int:
         """Streams that the mock still sends 2 s after the load has ended: nobody told it that they left."""

@@ -186,7 +186,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: measured without errors; 1: with errors, which are listed; 2: could not run; 130: interrupted."""
     options = parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _terminate)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         run = Run(choose_servers(options.servers), choose_scenarios(options.only), quick=options.quick)
         with tempfile.TemporaryDirectory(prefix="headgate-bench-") as folder:
@@ -197,6 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("bench: interrupted; every server has been stopped")
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
     print(run.heading() + "\n")
     print(render(run.samples, [server.name for server in run.servers]))
     if REFERENCE not in [server.name for server in run.servers]:

@@ -58,12 +58,7 @@ SCENARIOS = (
     Scenario(name="chunk50", title="50 streams at 20 ms", mode="streams", connections=50, seconds=2.5),
     Scenario(name="chunk500", title="500 streams at 20 ms", mode="streams", connections=500, seconds=2.5),
     Scenario(
-        name="abort",
-        title="clients that leave after 3 events",
-        mode="abort",
-        connections=20,
-        seconds=1.5,
-        pace_us=5_000,
+        name="abort", title="clients that leave after 3 events", mode="abort", connections=20, seconds=1.5
     ),
     Scenario(
         name="chunk9500",

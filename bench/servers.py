@@ -146,7 +146,11 @@ SERVERS = (
             *("@program@", "--config", "@dir@/litellm.yaml", "--host", "127.0.0.1", "--port", "@port@"),
             *("--num_workers", "1"),
         ),
-        environment={"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"},
+        environment={
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else it fetches the list while it starts
+            "LITELLM_LOG": "ERROR",
+            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",  # no keys: as the others run
+        },
         remedy="pip install 'litellm[proxy]' into an environment on PATH",
         ready_timeout=60.0,
     ),
@@ -174,14 +178,15 @@ def install(server: Server) -> None:
     apt = shutil.which("apt-get")
     if server.debian is None or apt is None or os.geteuid() != 0:
         raise BenchError(f"{server.name} is not installed: {server.remedy}")
-    result = subprocess.run(
-        [apt, "install", "-y", "--no-install-recommends", server.debian],
-        # Runlevel 1 keeps the package from starting its service.
-        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    for arguments in (("update", "-qq"), ("install", "-qq", "-y", "--no-install-recommends", server.debian)):
+        result = subprocess.run(
+            [apt, *arguments],
+            # Runlevel 1 keeps the package from starting its service.
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
     if result.returncode != 0:
         raise BenchError(f"apt-get can't install {server.debian}:\n{result.stderr.strip()}")
 

@@ -93,7 +93,7 @@ def _cell(row: Row, value: float | None, reference: float | None, server: str) -
         return "–"
     text = _number(value, row.digits)
     if row.compared and reference and server != REFERENCE:
-        text += f" ({value / reference:.1f}×)"
+        text += f" ({value / reference:.2f}×)"
     return text
 
 
