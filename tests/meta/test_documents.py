@@ -98,7 +98,7 @@ TELLTALES = tuple(
         ("--index", "-url"),
         ("--extra-index", "-url"),
         ("--find", "-links"),
-        ("file:", "///"),
+        ("file:///", "opt"),
         ("/work/", "main"),
         ("/work/", "shared"),
         ("/opt/", "py"),
