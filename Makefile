@@ -91,12 +91,14 @@ $(VENV)/bin/python:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || $(call debian,python3-venv)
 	$(PYTHON) -m venv $(VENV)
 
-# $(1): the lock file. The project itself comes from this folder, built by the locked hatchling.
+# $(1): the lock file. The project itself comes from this folder, built by the locked hatchling. Of what the
+# wheels do not carry, xllamacpp needs GNU OpenMP.
 define install
 	mkdir -p $(STAMPS)
 	$(PIP) install --quiet --require-hashes -r requirements/build.txt
 	$(PIP) install $(if $(CI),--quiet) --require-hashes -r requirements/$(1).txt
 	$(PIP) install --quiet --no-index --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || ! command -v apt-get >/dev/null || $(call debian,libgomp1)
 	touch $@
 endef
 
