@@ -15,12 +15,10 @@ from typing import Any
 import click
 import pytest
 import yaml
-from typing_extensions import override
 
 from headgate import __version__
 from headgate.cli.exits import Exit
 from headgate.cli.main import cli, main
-from headgate.cli.output import ProgressDisplay, table
 from headgate.config.schema import Settings
 from headgate.core.errors import ConfigError, Unavailable
 from headgate.local import catalog
@@ -399,31 +397,6 @@ def test_pull_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'smollm2'?" in capsys.readouterr().err
 
 
-class Terminal(io.StringIO):
-    @override
-    def isatty(self) -> bool:
-        return True
-
-
-def test_progress_is_a_bar_on_a_terminal() -> None:
-    terminal = Terminal()
-    with ProgressDisplay(terminal) as display:
-        for file in ("a", "b"):
-            for done in (10_000, 50_000, 100_000):
-                display(Progress(done, 100_000, file))
-    shown = click.unstyle(terminal.getvalue())
-    assert re.search(r"a .*#.*100%", shown)
-    assert re.search(r"b .*#.*100%", shown)
-
-
-def test_progress_without_a_known_total_counts_megabytes() -> None:
-    log = io.StringIO()
-    with ProgressDisplay(log) as display:
-        for done in range(0, 120_000_000, 10_000_000):
-            display(Progress(done, None, "a"))
-    assert log.getvalue() == "  a: 50.0 MB\n  a: 100.0 MB\n"
-
-
 # key, version, help
 
 
@@ -467,10 +440,6 @@ def test_the_command_line_loads_nothing_heavy() -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     heavy = {"pydantic", "fastapi", "uvicorn", "asyncio", "yaml", "numpy", "typing_extensions", "msgspec"}
     assert not heavy & set(modules.split())
-
-
-def test_table() -> None:
-    assert table(("A", "B"), [("x", ""), ("long", "y")]) == "A     B\nx\nlong  y"
 
 
 # The page about it

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, SecretStr
 
+from headgate.backends.registry import Registry
 from headgate.config import schema
 from headgate.config.interpolation import interpolate
 from headgate.config.load import load, override_names
@@ -281,14 +282,15 @@ def test_not_sizes(text: Any) -> None:
 
 
 def documented() -> dict[str, set[str]]:
-    """First cells of the tables under each heading: `{"server": {"host", …}}`."""
+    """First cells of the tables under each heading, by every name in it: `{"server": {"host", …}}`."""
     sections: dict[str, set[str]] = {}
-    heading = ""
+    names: list[str] = []
     for line in DOCS.read_text().splitlines():
-        if match := re.match(r"#+ .*?`(\w+)`", line):
-            heading = match[1]
-        elif match := re.match(r"\| `([\w.]+)` \|", line):
-            sections.setdefault(heading, set()).add(match[1])
+        if line.startswith("#"):
+            names = re.findall(r"`([\w-]+)`", line)
+        elif match := re.match(r"\| `(\w+)` \|", line):
+            for name in names:
+                sections.setdefault(name, set()).add(match[1])
     return sections
 
 
@@ -305,6 +307,11 @@ def documented() -> dict[str, set[str]]:
 )
 def test_the_page_lists_every_setting(heading: str, model: type[SettingsModel]) -> None:
     assert documented()[heading] == set(model.model_fields)
+
+
+@pytest.mark.parametrize("backend", ["openai", "openai-compatible", "gguf", "embedding", "scripted"])
+def test_the_page_lists_every_option_of_a_backend(backend: str) -> None:
+    assert documented()[backend] == set(Registry()[backend].model_fields) - set(TargetSettings.model_fields)
 
 
 def test_the_page_covers_every_class_of_settings() -> None:

@@ -120,7 +120,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "model setting in a target": (
         f"models:\n  m:\n    targets:\n    - {{{OPENAI}, strict: true}}",
         'headgate.yaml:4: models.m.targets[0].strict: belongs to the model; move it beside "targets" '
-        "(known here: backend, model, weight, priority, max_concurrency, max_queue, timeouts, base_url, api_key, ca_file)",
+        "(known here: backend, model, weight, priority, max_concurrency, max_queue, timeouts, base_url, "
+        "api_key, ca_file)",
     ),
     "no targets": (
         "models: {m: {targets: []}}",
@@ -146,8 +147,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     ),
     "duration": (
         f"models: {{m: {{{OPENAI}, timeouts: {{idle: 5 parsecs}}}}}}",
-        "headgate.yaml:1: models.m.timeouts.idle: must be a duration: seconds, or a number with us, ms, s, m, "
-        'h or d, like 30s, not "5 parsecs"',
+        "headgate.yaml:1: models.m.timeouts.idle: must be a duration: seconds, or a number with us, ms, s, "
+        'm, h or d, like 30s, not "5 parsecs"',
     ),
     "size": (
         f"server: {{max_body: lots}}\nmodels: {{m: {{{OPENAI}}}}}",
