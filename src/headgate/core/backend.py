@@ -9,7 +9,7 @@ Two ways in, for the two lanes:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -59,7 +59,7 @@ class Backend(Protocol):
 
 @runtime_checkable
 class ChatBackend(Backend, Protocol):
-    def chat(self, request: ChatRequest, call: Call) -> AsyncIterator[ChatEvent]:
+    def chat(self, request: ChatRequest, call: Call) -> AsyncGenerator[ChatEvent, None]:
         """Answer as events, ending in exactly one terminal event.
 
         Errors before the first event are raised; later ones arrive as `Failed`. Closing the iterator
@@ -75,6 +75,16 @@ class EmbedBackend(Backend, Protocol):
 
 @runtime_checkable
 class PredictBackend(Backend, Protocol):
+    @property
+    def input_schema(self) -> Mapping[str, Any] | None:
+        """JSON Schema of one record, or None where any columns are taken. Known once started."""
+        ...
+
+    @property
+    def output_schema(self) -> Mapping[str, Any] | None:
+        """JSON Schema of one prediction."""
+        ...
+
     async def predict(self, request: PredictRequest, call: Call) -> PredictResult: ...
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from headgate.core.errors import Cancelled, HeadgateError, Internal
+
 
 class Operation(StrEnum):
     """What a caller wants done; a backend performs some of these."""
@@ -65,6 +67,19 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     REFUSED = "refused"
     INTERNAL_ERROR = "internal_error"
+
+
+def outcome_of(error: HeadgateError) -> Outcome:
+    """How a call that ended with `error` is counted."""
+    if isinstance(error, Cancelled):
+        return Outcome.CANCELLED
+    if error.status == 504:
+        return Outcome.TIMEOUT
+    if isinstance(error, Internal):
+        return Outcome.INTERNAL_ERROR
+    if error.status < 500:
+        return Outcome.CLIENT_ERROR
+    return Outcome.UPSTREAM_ERROR
 
 
 @dataclass(slots=True)

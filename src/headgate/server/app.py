@@ -1,0 +1,74 @@
+"""The ASGI application: composes routes around a gateway, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from headgate import __version__
+from headgate.core.errors import HeadgateError
+from headgate.server import build
+from headgate.server.failures import on_headgate_error, on_http_exception, on_validation_error
+from headgate.server.gateway import Gateway
+from headgate.server.middleware import Front
+from headgate.server.routes.health import health_routes
+from headgate.server.routes.hot import hot_routes
+from headgate.server.routes.models import models_routes
+from headgate.server.routes.predict import describe_predictions, predict_routes
+
+DESCRIPTION = """
+One asynchronous server in front of every model a team has.
+
+Where the server has keys, send one as `Authorization: Bearer KEY` or `x-api-key: KEY`; the probes,
+`/docs` and `/openapi.json` need none. Every answer carries `x-request-id`.
+"""
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The application for any ASGI server; its lifespan starts and stops the gateway."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if not gateway.started:
+            await build.start(gateway)
+        try:
+            yield
+        finally:
+            await build.stop(gateway)
+
+    app = FastAPI(
+        title="Headgate",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,
+        strict_content_type=False,
+    )
+    app.include_router(hot_routes(gateway))
+    app.include_router(models_routes(gateway))
+    app.include_router(predict_routes(gateway))
+    app.include_router(health_routes(gateway))
+    app.add_exception_handler(HeadgateError, on_headgate_error)
+    app.add_exception_handler(HTTPException, on_http_exception)
+    app.add_exception_handler(RequestValidationError, on_validation_error)
+    app.add_middleware(Front, gateway=gateway)
+    _describe_models(app, gateway)
+    return app
+
+
+def _describe_models(app: FastAPI, gateway: Gateway) -> None:
+    """The API page shows each custom model's own columns, which are known once the models have started."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        schema = generate()
+        schema["paths"].update(describe_predictions(gateway))
+        return schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

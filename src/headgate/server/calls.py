@@ -1,0 +1,85 @@
+"""The first step of a request for a hot route: who asks, for which model, within what limits."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headgate.core.backend import RawHeaders
+from headgate.core.call import Call, Operation
+from headgate.core.errors import HeadgateError, InvalidRequest, UnsupportedMediaType
+from headgate.dialects.envelope import Envelope
+from headgate.observe.logs import request_id
+from headgate.observe.tracing import passthrough
+from headgate.routing.plan import Route
+from headgate.server.client import Client
+from headgate.server.gateway import Endpoint, Gateway
+from headgate.server.intake import Intake
+from headgate.server.relay import Relay
+
+
+def begin(
+    gateway: Gateway, endpoint: Endpoint, headers: RawHeaders, body: bytes, client: Client
+) -> Relay | None:
+    """Take a request in and start its relay; None when it was refused, and answered, at once."""
+    model = ""
+    try:
+        gateway.admit()
+        principal = gateway.keys.authenticate(headers)
+        check_content_type(headers)
+        envelope = Envelope.read(body)
+        model = envelope.model
+        route = gateway.route(model)
+        plan = route.plan(endpoint.operation, gateway.rng)
+        if not plan:
+            raise _cannot(route, endpoint.operation)
+    except HeadgateError as error:
+        gateway.refuse(endpoint, headers, error, client, model)
+        return None
+    now = gateway.loop.time()
+    call = Call(
+        request_id(headers),
+        route.model,
+        endpoint.operation,
+        endpoint.dialect.name,
+        now,
+        principal,
+        envelope.stream,
+    )
+    call.deadline = now + route.timeouts.total
+    gateway.metrics.call_started(call)
+    fields = [(b"x-request-id", call.id.encode("ascii")), *_trace_fields(gateway, call, headers)]
+    relay = Relay(
+        gateway, Intake(gateway, call, endpoint.dialect, route, plan, envelope, body, fields), client
+    )
+    relay.start()
+    return relay
+
+
+def check_content_type(headers: RawHeaders) -> None:
+    """JSON, or nothing said (some clients send no type). Raises UnsupportedMediaType."""
+    for name, value in headers:
+        if name == b"content-type":
+            kind = value.split(b";", 1)[0].strip().lower()
+            if kind not in (b"application/json", b"") and not kind.endswith(b"+json"):
+                shown = kind.decode("latin-1")[:80]
+                raise UnsupportedMediaType(
+                    f"Content-Type {shown!r} is not supported here; send application/json"
+                )
+        elif name == b"content-encoding" and value.lower() not in (b"identity", b""):
+            raise UnsupportedMediaType("Compressed request bodies are not supported; send the body as it is")
+
+
+def _cannot(route: Route, operation: Operation) -> InvalidRequest:
+    able = ", ".join(sorted(route.operations)) or "nothing"
+    return InvalidRequest(
+        f"The model {route.model!r} does not do {operation.value}; it does: {able}",
+        param="model",
+        code="unsupported_operation",
+    )
+
+
+def _trace_fields(gateway: Gateway, call: Call, headers: RawHeaders) -> Sequence[tuple[bytes, bytes]]:
+    if gateway.tracing is None:
+        return passthrough(headers)
+    gateway.tracing.start(call, headers)
+    return gateway.tracing.inject(call)

@@ -1,0 +1,259 @@
+"""The hot routes, answered in the HTTP protocol itself.
+
+A subclass of uvicorn's httptools protocol: a request for a hot route goes from the parser's callbacks to
+a relay and from the relay's callbacks to the socket, with no ASGI scope, task or queue between. Whatever
+is out of the ordinary (another route, HTTP/1.0, `Expect`, an upgrade, a pipelined request) goes on to the
+ASGI application, which serves the same routes through the same relay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from typing_extensions import override
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from headgate.core.errors import PayloadTooLarge
+from headgate.server.calls import begin
+from headgate.server.gateway import Endpoint, Gateway
+from headgate.server.relay import Relay
+
+LINGER = 5.0
+"""Seconds for which the rest of a refused body is read and thrown away."""
+
+
+class HotCycle:
+    """One hot request and its answer. Also what uvicorn's protocol sees where its own cycle would be."""
+
+    __slots__ = (
+        "body",
+        "disconnected",
+        "endpoint",
+        "headers",
+        "keep_alive",
+        "length",
+        "message_event",
+        "more_body",
+        "protocol",
+        "received",
+        "relay",
+        "response_complete",
+        "waiting_for_100_continue",
+    )
+
+    def __init__(
+        self,
+        protocol: FastLaneProtocol,
+        endpoint: Endpoint,
+        headers: list[tuple[bytes, bytes]],
+        keep_alive: bool,
+    ) -> None:
+        self.protocol = protocol
+        self.endpoint = endpoint
+        self.headers = headers
+        self.keep_alive = keep_alive
+        self.body: list[bytes] = []
+        self.received = 0
+        self.relay: Relay | None = None
+        self.response_complete = False
+        # Read or set by uvicorn's protocol on whatever stands in `cycle`.
+        self.disconnected = False
+        self.more_body = True
+        self.waiting_for_100_continue = False
+        self.message_event = _NOBODY_WAITS
+
+    # headgate.server.relay.Client
+
+    def respond(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        if not self.disconnected:
+            parts = self._head(status, headers)
+            parts.append(b"content-length: %d\r\n\r\n" % len(body))
+            parts.append(body)
+            self.protocol.transport.write(b"".join(parts))
+            self._complete()
+
+    def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]], data: bytes) -> None:
+        if not self.disconnected:
+            parts = self._head(status, headers)
+            parts.append(b"transfer-encoding: chunked\r\ncache-control: no-cache\r\n\r\n%x\r\n" % len(data))
+            parts.append(data)
+            parts.append(b"\r\n")
+            self.protocol.transport.write(b"".join(parts))
+
+    def write(self, data: bytes) -> None:
+        if not self.disconnected and data:
+            self.protocol.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+
+    def end(self) -> None:
+        if not self.disconnected:
+            self.protocol.transport.write(b"0\r\n\r\n")
+            self._complete()
+
+    def abort(self) -> None:
+        self.response_complete = True
+        self.protocol.transport.abort()
+
+    def _head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        parts = [STATUS_LINE[status]]
+        for name, value in self.protocol.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        return parts
+
+    def _complete(self) -> None:
+        self.response_complete = True
+        self.protocol.hot_response_complete(self)
+
+
+class _NobodyWaits:
+    """In place of an event that uvicorn sets when a client leaves: a hot cycle is told directly."""
+
+    def set(self) -> None: ...
+
+
+_NOBODY_WAITS = _NobodyWaits()
+
+
+class FastLaneProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol with the hot routes taken out. `uvicorn --http` takes it as a class."""
+
+    gateway: Gateway
+    """Set by a subclass made for one gateway (`headgate.server.run.uvicorn_config`)."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._hot: HotCycle | None = None
+        """The hot request that is being answered."""
+        self._receiving: HotCycle | None = None
+        """The hot request whose body is being read. Pipelined requests may follow the one being answered."""
+        self._running: RequestResponseCycle | None = None
+        """The request that the ASGI application is answering; `cycle` may be a later, pipelined one."""
+        self._lingering = False
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        running, self._running = self._running, None
+        if running is not None and not running.response_complete:
+            running.disconnected = True
+            running.message_event.set()
+        hot, self._hot = self._hot, None
+        if hot is not None:
+            hot.disconnected = True
+            if hot.relay is not None:
+                hot.relay.cancel()
+
+    @override
+    def on_headers_complete(self) -> None:
+        endpoint = self.gateway.hot_routes.get(self.url)
+        if endpoint is None or not self._plain_post():
+            self._receiving = None
+            super().on_headers_complete()
+            return
+        hot = HotCycle(self, endpoint, self.headers, self.parser.should_keep_alive())
+        self.cycle = hot  # type: ignore[assignment]
+        self._hot = self._receiving = hot
+        for name, value in self.headers:
+            if name == b"content-length" and int(value) > self.gateway.max_body:
+                self._refuse_body(hot)
+
+    @override
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _plain_post(self) -> bool:
+        cycle: HotCycle | RequestResponseCycle | None = self.cycle  # None until the first request
+        return (
+            self.parser.get_method() == b"POST"
+            and (cycle is None or cycle.response_complete)
+            and not self.root_path
+            and not self.expect_100_continue
+            and not self.parser.should_upgrade()
+            and self.parser.get_http_version() == "1.1"
+        )
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        hot = self._receiving
+        if hot is None:
+            super().on_body(body)
+        elif not hot.response_complete:
+            hot.received += len(body)
+            if hot.received > self.gateway.max_body:
+                self._refuse_body(hot)
+            else:
+                hot.body.append(body)
+
+    @override
+    def on_message_complete(self) -> None:
+        hot, self._receiving = self._receiving, None
+        if hot is None:
+            super().on_message_complete()
+            return
+        if hot.response_complete:
+            if self._lingering:
+                self.transport.close()
+            return
+        hot.more_body = False
+        parts = hot.body
+        hot.body = []
+        relay = begin(
+            self.gateway, hot.endpoint, hot.headers, parts[0] if len(parts) == 1 else b"".join(parts), hot
+        )
+        if relay is not None and not hot.response_complete:
+            hot.relay = relay
+
+    def _refuse_body(self, hot: HotCycle) -> None:
+        """Too large: say so while it arrives, and close, since the rest would have to be read."""
+        hot.body = []
+        hot.keep_alive = False
+        error = PayloadTooLarge(self.gateway.too_large_message)
+        self.gateway.refuse(hot.endpoint, hot.headers, error, hot)
+
+    def hot_response_complete(self, hot: HotCycle) -> None:
+        """The answer is written: close, or get ready for the connection's next request."""
+        self._hot = None
+        if hot.more_body:
+            # Closing on unread bytes resets the connection, and the caller never sees the refusal
+            # (RFC 9112 9.6): take in the rest for a while, keep none of it.
+            self._lingering = True
+            self.loop.call_later(LINGER, self.transport.close)
+            return
+        if not hot.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._hot is not None and self._hot.relay is not None:
+            self._hot.relay.pause()
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._hot is not None and self._hot.relay is not None:
+            self._hot.relay.resume()

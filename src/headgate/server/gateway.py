@@ -1,0 +1,145 @@
+"""What every request needs at hand: routes, keys, limits, the ledger of calls under way.
+
+Made once by `headgate.server.build`; read by the fast lane, the relay and the API routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from headgate.backends.pools import Pools
+from headgate.config.schema import Settings
+from headgate.core.backend import RawHeaders, Status
+from headgate.core.call import ANONYMOUS, Call, Operation, outcome_of
+from headgate.core.errors import HeadgateError, Overloaded, Unavailable
+from headgate.dialects.dialect import Dialect
+from headgate.observe.logs import AccessLog, request_id
+from headgate.observe.metrics import Metrics
+from headgate.observe.tracing import Tracing
+from headgate.policy.keys import KeyRing
+from headgate.routing.plan import Route, Router
+from headgate.server.client import Client, Ongoing
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A hot route: what is asked for there, and in which dialect."""
+
+    path: str
+    operation: Operation
+    dialect: Dialect
+
+
+@dataclass(eq=False)
+class Gateway:
+    """Shared state of one server. Used from the event loop's thread only."""
+
+    settings: Settings
+    router: Router
+    keys: KeyRing
+    metrics: Metrics
+    pools: Pools
+    endpoints: tuple[Endpoint, ...]
+    access_log: AccessLog | None = None
+    tracing: Tracing | None = None
+    broken: dict[str, str] = field(default_factory=dict)
+    """Models that could not be started, with the reason (`--keep-going`)."""
+    rng: random.Random = field(default_factory=random.Random)
+    draining: bool = False
+    started: bool = False
+
+    def __post_init__(self) -> None:
+        self.max_body = self.settings.server.max_body
+        self.max_in_flight = self.settings.server.max_in_flight
+        self.hot_routes = {endpoint.path.encode(): endpoint for endpoint in self.endpoints}
+        self.too_large_message = (
+            f"The request body is over the limit of {self.max_body} bytes (server.max_body)"
+        )
+        self._relays: set[Ongoing] = set()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Say which loop this gateway lives on; looked up once in place of once for each request."""
+        self._loop = loop
+
+    # Calls.
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._relays)
+
+    def admit(self) -> None:
+        """Raises Overloaded or Unavailable when no further call may start."""
+        if len(self._relays) >= self.max_in_flight:
+            raise Overloaded(
+                f"The server has {self.max_in_flight} requests under way, its limit; try again later",
+                retry_after=1.0,
+            )
+        if self.draining:
+            raise Unavailable("The server is stopping; try again in a moment", retry_after=1.0)
+
+    def opened(self, relay: Ongoing) -> None:
+        self._relays.add(relay)
+
+    def finished(self, relay: Ongoing, call: Call) -> None:
+        self._relays.discard(relay)
+        self.record(call)
+
+    def record(self, call: Call) -> None:
+        """Hand an ended call to the metrics, the access log and the tracer."""
+        self.metrics.call_finished(call)
+        if self.access_log is not None:
+            self.access_log.write(call)
+        if self.tracing is not None:
+            self.tracing.finish(call)
+
+    def refuse(
+        self, endpoint: Endpoint, headers: RawHeaders, error: HeadgateError, client: Client, model: str = ""
+    ) -> None:
+        """Answer a request that did not get as far as a relay, and count it."""
+        now = self._loop.time()
+        call = Call(request_id(headers), model, endpoint.operation, endpoint.dialect.name, now, ANONYMOUS)
+        wire = endpoint.dialect.encode_error(error)
+        call.status, call.outcome, call.ended = wire.status, outcome_of(error), now
+        client.respond(wire.status, [*wire.headers, (b"x-request-id", call.id.encode("ascii"))], wire.body)
+        self.record(call)
+
+    def abandon_all(self) -> None:
+        """End every call under way: the grace period of a stop is over."""
+        for relay in list(self._relays):
+            relay.abandon(Unavailable("The server is stopping; try again in a moment", retry_after=1.0))
+
+    # Models.
+
+    def route(self, model: str) -> Route:
+        """Raises ModelNotFound, or Unavailable for a declared model that could not be started."""
+        if model in self.broken:
+            raise Unavailable(f"The model {model!r} failed to start; GET /readyz says why", param="model")
+        return self.router.find(model)
+
+    def statuses(self) -> Mapping[str, Status]:
+        """Each declared model's state: the best of its targets'."""
+        order = ("ready", "loading", "idle", "restarting", "failed", "stopped")
+        found = {
+            name: min((t.backend.status for t in route.targets), key=lambda s: order.index(s.state))
+            for name, route in self.router.routes.items()
+        }
+        found.update({name: Status("failed", reason) for name, reason in self.broken.items()})
+        return found
+
+    def retire(self, broken: Mapping[str, str]) -> None:
+        """Serve no longer what could not be started."""
+        if broken:
+            self.broken.update(broken)
+            kept = {name: route for name, route in self.router.routes.items() if name not in broken}
+            aliases = {alias: model for alias, model in self.router.aliases.items() if model in kept}
+            self.router = Router(kept, aliases)
+
+    def model_names(self) -> Sequence[str]:
+        return [*self.router.routes, *self.router.aliases]

@@ -1,0 +1,85 @@
+"""Around every route that is not hot: request id, keys, counting, and a last net for our own defects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headgate.core.errors import HeadgateError
+from headgate.observe.logs import request_id
+from headgate.server.client import BrokenAnswer
+from headgate.server.failures import internal, response_for
+from headgate.server.gateway import Gateway
+
+log = logging.getLogger("headgate.server")
+
+OPEN_PATHS = frozenset(
+    {"/livez", "/readyz", "/startupz", "/health", "/ping", "/docs", "/openapi.json", "/favicon.ico"}
+)
+"""Routes that need no key: probes can't carry one, and the API page is where a caller learns how to."""
+
+
+class Front:
+    """Pure ASGI middleware: nothing is buffered, no task is added."""
+
+    def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
+        self._app = app
+        self._gateway = gateway
+        self._hot = frozenset(endpoint.path for endpoint in gateway.endpoints)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        path: str = scope["path"]
+        rid = request_id(scope["headers"])
+        scope["headgate.request_id"] = rid
+        status = 0
+
+        async def note(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if not any(name == b"x-request-id" for name, _ in message["headers"]):
+                    message["headers"] = [*message["headers"], (b"x-request-id", rid.encode("ascii"))]
+            await send(message)
+
+        try:
+            await self._guarded(scope, receive, note, path)
+        except HeadgateError as error:
+            if status:
+                raise
+            await response_for(path, error)(scope, receive, note)
+        except BrokenAnswer:
+            raise
+        except Exception:
+            log.exception("%s %s failed", scope["method"], path, extra={"request_id": rid})
+            if status:
+                raise
+            await response_for(path, internal(rid))(scope, receive, note)
+        if "headgate.call" not in scope:
+            self._count(scope, status, loop.time() - began, rid)
+
+    async def _guarded(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        if path not in OPEN_PATHS and path not in self._hot:
+            scope["headgate.principal"] = self._gateway.keys.authenticate(scope["headers"])
+        await self._app(scope, receive, send)
+
+    def _count(self, scope: Scope, status: int, duration: float, rid: str) -> None:
+        route = scope.get("route")
+        template = getattr(route, "path", None)
+        self._gateway.metrics.http_request(scope["method"], template, status, duration)
+        if self._gateway.access_log is not None and scope["path"] not in OPEN_PATHS:
+            principal = scope.get("headgate.principal")
+            self._gateway.access_log.request(
+                scope["method"],
+                scope["path"],
+                status,
+                duration,
+                rid,
+                principal.name if principal is not None else "anonymous",
+            )

@@ -1,0 +1,260 @@
+"""What the hot routes take and give, for the API page: schemas and examples, written by hand.
+
+The routes read their own bytes; FastAPI sees neither request nor answer, and costs them nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headgate.core.call import Operation
+from headgate.server.gateway import Endpoint
+
+Schema = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    summary: str
+    text: str
+    tag: str
+    operation_id: str
+    request_body: Schema
+    responses: dict[int | str, Schema]
+
+
+ERROR_SCHEMA: Schema = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+
+
+def _error(message: str, code: str, kind: str = "invalid_request_error", param: str | None = None) -> Schema:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+_NOT_FOUND = _error(
+    "The model 'smolm2' does not exist; did you mean 'smollm2'?", "model_not_found", param="model"
+)
+
+
+def _failure(description: str, example: Schema) -> Schema:
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": ERROR_SCHEMA, "example": example}},
+    }
+
+
+FAILURES: dict[int | str, Schema] = {
+    400: _failure(
+        "The request is wrong; `param` names the field.",
+        _error("temperature must be a number", "invalid_request", param="temperature"),
+    ),
+    401: _failure("No key, or a wrong one.", _error("Incorrect API key provided", "invalid_api_key")),
+    404: _failure("No such model.", _NOT_FOUND),
+    413: _failure(
+        "The body is over the limit.", _error("The request body is over the limit", "payload_too_large")
+    ),
+    415: _failure(
+        "Not JSON.", _error("Content-Type 'text/xml' is not supported here", "unsupported_media_type")
+    ),
+    429: _failure(
+        "Too many requests; see Retry-After.",
+        _error("Rate limited", "rate_limit_exceeded", "rate_limit_error"),
+    ),
+    503: _failure(
+        "The model can't answer now; see Retry-After.", _error("restarting", "unavailable", "server_error")
+    ),
+}
+
+_CHAT_REQUEST: Schema = {
+    "type": "object",
+    "required": ["model", "messages"],
+    "additionalProperties": True,
+    "properties": {
+        "model": {"type": "string", "description": "A name from GET /v1/models."},
+        "messages": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["role"],
+                "properties": {
+                    "role": {"enum": ["system", "developer", "user", "assistant", "tool"]},
+                    "content": {
+                        "description": "Text, or a list of content parts.",
+                        "anyOf": [
+                            {"type": "string"},
+                            {"type": "array", "items": {"type": "object"}},
+                            {"type": "null"},
+                        ],
+                    },
+                    "name": {"type": "string"},
+                    "tool_calls": {"type": "array", "items": {"type": "object"}},
+                    "tool_call_id": {"type": "string"},
+                },
+            },
+        },
+        "stream": {"type": "boolean", "default": False},
+        "stream_options": {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
+        "max_completion_tokens": {"type": "integer", "minimum": 1},
+        "max_tokens": {"type": "integer", "minimum": 1, "description": "The older name of the same limit."},
+        "temperature": {"type": "number", "minimum": 0, "maximum": 2},
+        "top_p": {"type": "number", "minimum": 0, "maximum": 1},
+        "n": {"type": "integer", "minimum": 1},
+        "seed": {"type": "integer"},
+        "stop": {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 4}]
+        },
+        "presence_penalty": {"type": "number"},
+        "frequency_penalty": {"type": "number"},
+        "logprobs": {"type": "boolean"},
+        "top_logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
+        "response_format": {"type": "object"},
+        "tools": {"type": "array", "items": {"type": "object"}},
+        "tool_choice": {"anyOf": [{"type": "string"}, {"type": "object"}]},
+        "user": {"type": "string"},
+    },
+}
+
+_USAGE = {"prompt_tokens": 23, "completion_tokens": 8, "total_tokens": 31}
+
+CHAT = Description(
+    summary="Chat completion",
+    text=(
+        "OpenAI Chat Completions. Where the model's target speaks this dialect too, the request passes"
+        " through as it is but for the model's name; otherwise every field is honoured, reported as lost or"
+        " refused. With `stream: true` the answer is a stream of server-sent events that ends in"
+        " `data: [DONE]`; a stream that breaks ends in an error event instead."
+    ),
+    tag="Chat",
+    operation_id="create_chat_completion",
+    request_body={
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": _CHAT_REQUEST,
+                "examples": {
+                    "plain": {
+                        "summary": "One answer",
+                        "value": {
+                            "model": "smollm2",
+                            "messages": [{"role": "user", "content": "Say hello."}],
+                        },
+                    },
+                    "stream": {
+                        "summary": "A stream, with usage at its end",
+                        "value": {
+                            "model": "smollm2",
+                            "stream": True,
+                            "stream_options": {"include_usage": True},
+                            "messages": [
+                                {"role": "system", "content": "Answer in one sentence."},
+                                {"role": "user", "content": "What is a gateway?"},
+                            ],
+                        },
+                    },
+                },
+            }
+        },
+    },
+    responses={
+        200: {
+            "description": "The answer, or its stream.",
+            "content": {
+                "application/json": {
+                    "example": {
+                        "id": "chatcmpl-1",
+                        "object": "chat.completion",
+                        "created": 1763600000,
+                        "model": "smollm2",
+                        "choices": [
+                            {
+                                "index": 0,
+                                "message": {"role": "assistant", "content": "Hello!"},
+                                "finish_reason": "stop",
+                            }
+                        ],
+                        "usage": _USAGE,
+                    }
+                },
+                "text/event-stream": {
+                    "example": (
+                        'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","choices":'
+                        '[{"index":0,"delta":{"content":"Hel"},"finish_reason":null}]}\n\ndata: [DONE]\n\n'
+                    )
+                },
+            },
+        },
+        **FAILURES,
+    },
+)
+
+EMBEDDINGS = Description(
+    summary="Embeddings",
+    text="OpenAI embeddings: one vector for each input, in order, as numbers or as base64 of float32.",
+    tag="Embeddings",
+    operation_id="create_embeddings",
+    request_body={
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["model", "input"],
+                    "properties": {
+                        "model": {"type": "string"},
+                        "input": {
+                            "description": "A text, texts, token ids, or lists of token ids.",
+                            "anyOf": [
+                                {"type": "string"},
+                                {"type": "array", "items": {"type": "string"}},
+                                {"type": "array", "items": {"type": "integer"}},
+                                {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}},
+                            ],
+                        },
+                        "encoding_format": {"enum": ["float", "base64"], "default": "float"},
+                        "dimensions": {"type": "integer", "minimum": 1},
+                        "user": {"type": "string"},
+                    },
+                },
+                "example": {"model": "minilm", "input": ["a red wine", "a white wine"]},
+            }
+        },
+    },
+    responses={
+        200: {
+            "description": "The vectors.",
+            "content": {
+                "application/json": {
+                    "example": {
+                        "object": "list",
+                        "data": [{"object": "embedding", "index": 0, "embedding": [0.012, -0.034]}],
+                        "model": "minilm",
+                        "usage": {"prompt_tokens": 5, "total_tokens": 5},
+                    }
+                }
+            },
+        },
+        **FAILURES,
+    },
+)
+
+_BY_OPERATION = {Operation.CHAT: CHAT, Operation.EMBED: EMBEDDINGS}
+
+
+def describe_endpoint(endpoint: Endpoint) -> Description:
+    return _BY_OPERATION[endpoint.operation]

@@ -1,0 +1,337 @@
+"""One call on its way: attempts, the peek, the commit, and the bytes to the caller.
+
+A relay is driven by callbacks from both sides and has no task of its own. Until the first bytes of an
+answer are there, nothing has been said to the caller and another target may be tried; from then on the
+answer is committed, and what breaks becomes an error event in the caller's dialect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from headgate.core.backend import RawHeaders, Wire
+from headgate.core.call import Attempt, Outcome, outcome_of
+from headgate.core.errors import (
+    Cancelled,
+    HeadgateError,
+    Internal,
+    StreamBroken,
+)
+from headgate.policy.limits import Ticket
+from headgate.routing.execute import Attempts
+from headgate.routing.plan import Target
+from headgate.server.client import Client
+from headgate.server.gateway import Gateway
+from headgate.server.intake import Intake
+from headgate.server.lanes import Lane, open_lane
+
+log = logging.getLogger("headgate.relay")
+
+MAX_PLAIN_ANSWER = 4 * 1024 * 1024
+"""A plain answer up to this size is held until it is whole, so that one cut short can be tried elsewhere."""
+MAX_ERROR_BODY = 64 * 1024
+
+KEPT_HEADERS = frozenset({b"content-type", b"content-language"})
+KEPT_PREFIXES = (b"x-ratelimit-", b"openai-", b"anthropic-")
+
+
+class Relay:
+    """Executes one call for one client. `cancel` when the client leaves; `pause`/`resume` when it is slow."""
+
+    __slots__ = (
+        "_admitted",
+        "_attempt",
+        "_attempts",
+        "_buffer",
+        "_buffered",
+        "_client",
+        "_committed",
+        "_failed_status",
+        "_gateway",
+        "_head",
+        "_intake",
+        "_lane",
+        "_paused",
+        "_target",
+        "_task",
+        "_ticket",
+        "_timer",
+        "done",
+    )
+
+    def __init__(self, gateway: Gateway, intake: Intake, client: Client) -> None:
+        self._gateway = gateway
+        self._intake = intake
+        self._client = client
+        self._attempts = Attempts(intake.plan, intake.route.retry, gateway.rng)
+        self._attempt: Attempt | None = None
+        self._target: Target | None = None
+        self._lane: Lane | None = None
+        self._ticket: Ticket | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._head: list[tuple[bytes, bytes]] = []
+        self._failed_status = 0
+        self._buffer: list[bytes] = []
+        self._buffered = 0
+        self._committed = self._paused = self.done = False
+
+    # From the caller's side.
+
+    def start(self) -> None:
+        self._gateway.opened(self)
+        self._try(self._attempts.first())
+
+    def cancel(self) -> None:
+        """The client has left: stop everything that is under way for it, now."""
+        if not self.done:
+            self._drop_attempt("cancelled")
+            self._finish(Outcome.CANCELLED, Cancelled.status)
+
+    def pause(self) -> None:
+        if not self._paused and self._lane is not None:
+            self._paused = True
+            self._lane.pause()
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            if self._lane is not None:
+                self._lane.resume()
+
+    def abandon(self, error: HeadgateError) -> None:
+        """End the call from the server's side (a shutdown past its grace)."""
+        if not self.done:
+            self._stop(error)
+
+    def _stop(self, error: HeadgateError) -> None:
+        """End with `error`, told to the caller in whatever way is still open."""
+        frame = self._lane.frame_error if self._lane is not None else None
+        self._drop_attempt(error.code or type(error).__name__)
+        if self._committed:
+            self._break_off(error, frame)
+        else:
+            self._give_up(error)
+
+    # One attempt.
+
+    def _try(self, target: Target) -> None:
+        self._timer = None
+        self._target = target
+        now = self._gateway.loop.time()
+        self._attempt = Attempt(target.name, now)
+        self._intake.call.attempts.append(self._attempt)
+        if target.admission is None:
+            self._launch()
+            return
+        try:
+            ticket = target.admission.enter(self._on_turn)
+        except HeadgateError as error:
+            self.on_fail(error)
+        else:
+            self._ticket = ticket
+
+    def _on_turn(self) -> None:
+        # Inside `enter` the ticket is not ours yet; and a turn that comes from another call's end
+        # should not run inside that call's stack.
+        self._gateway.loop.call_soon(self._launch_if_alive, self._attempt)
+
+    def _launch_if_alive(self, attempt: Attempt | None) -> None:
+        if not self.done and attempt is self._attempt:
+            self._launch()
+
+    def _launch(self) -> None:
+        target = self._target
+        assert target is not None
+        wire = target.wire(self._intake.call.operation)
+        if wire is not None and not wire.ready:
+            self._task = self._gateway.loop.create_task(self._prepare(wire))
+        else:
+            self._open(target)
+
+    async def _prepare(self, wire: Wire) -> None:
+        try:
+            async with asyncio.timeout_at(self._intake.call.deadline):
+                await wire.prepare()
+        except TimeoutError:
+            self.on_fail(self._intake.total_timeout())
+        except HeadgateError as error:
+            self._task = None
+            self.on_fail(error)
+        else:
+            self._task = None
+            assert self._target is not None
+            self._open(self._target)
+
+    def _open(self, target: Target) -> None:
+        try:
+            lane = open_lane(target, self._intake, self)
+        except HeadgateError as error:
+            self.on_fail(error)
+        except Exception:
+            log.exception("opening %s failed", target.name)
+            self.on_fail(Internal("The request could not be sent on; the log has the reason"))
+        else:
+            self._lane = lane
+            if self._paused:
+                lane.pause()
+
+    # From the lane. Nothing here may run after `done`.
+
+    def on_head(self, status: int, headers: RawHeaders) -> None:
+        attempt = self._attempt
+        assert attempt is not None
+        attempt.status = status
+        if status >= 300:
+            self._failed_status = status
+        self._head = list(headers)
+
+    def on_data(self, data: bytes) -> None:
+        if self._committed:
+            self._client.write(data)
+            return
+        self._buffer.append(data)
+        self._buffered += len(data)
+        if self._failed_status:
+            if self._buffered > MAX_ERROR_BODY:
+                self._drop_lane()
+                self._refused()
+        elif self._streams() or self._buffered > MAX_PLAIN_ANSWER:
+            self._commit()
+
+    def on_end(self) -> None:
+        lane = self._lane
+        assert lane is not None
+        if self._failed_status:
+            self._refused()
+        elif not lane.complete:
+            self.on_fail(StreamBroken(f"{self._name()} ended its answer before it was complete"))
+        elif self._committed:
+            self._client.end()
+            self._succeed(lane)
+        else:
+            self._note_first()
+            status = self._attempt.status if self._attempt is not None else None
+            self._client.respond(status or 200, self._answer_headers(), b"".join(self._buffer))
+            self._succeed(lane)
+
+    def on_fail(self, error: HeadgateError) -> None:
+        self._task = None
+        following = None if self._committed else self._attempts.after(error, self._intake.remaining())
+        if following is None:
+            self._stop(error)
+            return
+        self._drop_attempt(error.code or type(error).__name__)
+        self._forget_answer()
+        if following.delay:
+            self._timer = self._gateway.loop.call_later(following.delay, self._try, following.target)
+        else:
+            self._try(following.target)
+
+    def _refused(self) -> None:
+        """The upstream answered with an error: read it, and go on as with any other failure."""
+        assert self._target is not None
+        self.on_fail(
+            self._intake.dialect.decode_error(self._failed_status, self._head, b"".join(self._buffer))
+        )
+
+    # To the caller.
+
+    def _streams(self) -> bool:
+        return self._intake.call.stream and any(
+            name == b"content-type" and value.startswith((b"text/event-stream", b"application/vnd.amazon"))
+            for name, value in self._head
+        )
+
+    def _commit(self) -> None:
+        self._note_first()
+        self._committed = True
+        data = b"".join(self._buffer)
+        self._buffer = []
+        self._client.begin(200, self._answer_headers(), data)
+
+    def _note_first(self) -> None:
+        now = self._gateway.loop.time()
+        if self._attempt is not None:
+            self._attempt.first_event = now
+        self._intake.call.first_event = now
+
+    def _answer_headers(self) -> list[tuple[bytes, bytes]]:
+        kept = [
+            field for field in self._head if field[0] in KEPT_HEADERS or field[0].startswith(KEPT_PREFIXES)
+        ]
+        kept.append((b"x-request-id", self._intake.call.id.encode("latin-1")))
+        return kept
+
+    def _break_off(self, error: HeadgateError, frame: Callable[[HeadgateError], bytes] | None) -> None:
+        """The answer had begun. A stream is told in its own dialect; a plain answer is cut."""
+        log.warning("request %s broke off: %s", self._intake.call.id, error.message)
+        if frame is not None and self._streams():
+            self._client.write(frame(error))
+            self._client.end()
+        else:
+            self._client.abort()
+        self._finish(outcome_of(error), 200)
+
+    def _give_up(self, error: HeadgateError) -> None:
+        wire = self._intake.dialect.encode_error(error)
+        headers = [*wire.headers, (b"x-request-id", self._intake.call.id.encode("ascii"))]
+        self._client.respond(wire.status, headers, wire.body)
+        self._finish(outcome_of(error), wire.status)
+
+    # Book-keeping.
+
+    def _name(self) -> str:
+        return self._target.name if self._target is not None else "the target"
+
+    def _forget_answer(self) -> None:
+        self._head = []
+        self._failed_status = 0
+        self._buffer = []
+        self._buffered = 0
+
+    def _drop_lane(self) -> None:
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.abort()
+            self._intake.call.usage = lane.usage  # what was generated is paid for, whoever left
+
+    def _drop_attempt(self, reason: str) -> None:
+        """Stop the attempt that is under way, in whichever phase it is."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        self._drop_lane()
+        self._release()
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.ended = self._gateway.loop.time()
+            attempt.error = reason
+
+    def _release(self) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            ticket.release()
+
+    def _succeed(self, lane: Lane) -> None:
+        call = self._intake.call
+        call.usage = lane.usage
+        call.finish_reason = lane.finish_reason
+        self._lane = None
+        self._release()
+        if self._attempt is not None:
+            self._attempt.ended = self._gateway.loop.time()
+        self._finish(Outcome.OK, 200)
+
+    def _finish(self, outcome: Outcome, status: int) -> None:
+        self.done = True
+        call = self._intake.call
+        call.outcome = outcome
+        call.status = status
+        call.ended = self._gateway.loop.time()
+        self._gateway.finished(self, call)

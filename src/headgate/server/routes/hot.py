@@ -1,0 +1,96 @@
+"""The hot routes behind any ASGI server: the same relay as the fast lane, fed by ASGI messages.
+
+They also stand here for the API page: `headgate.server.openapi` describes what they take and give.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+from typing_extensions import override
+
+from headgate.core.errors import Cancelled, HeadgateError, PayloadTooLarge
+from headgate.server.bodies import drain, read_body
+from headgate.server.calls import begin
+from headgate.server.client import AsgiClient
+from headgate.server.gateway import Endpoint, Gateway
+from headgate.server.openapi import describe_endpoint
+
+
+class RelayResponse(Response):
+    """Answers by relaying: reads the body, starts a relay, sends what it gives."""
+
+    def __init__(self, gateway: Gateway, endpoint: Endpoint) -> None:
+        super().__init__()
+        self._gateway = gateway
+        self._endpoint = endpoint
+
+    @override
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["headgate.call"] = True
+        try:
+            body = await read_body(scope, receive, self._gateway)
+        except Cancelled:
+            return
+        except PayloadTooLarge as error:
+            await self._refuse(scope, receive, send, error)
+            return
+        client = AsgiClient(send)
+        relay = begin(self._gateway, self._endpoint, scope["headers"], body, client)
+        client.relay = relay
+        if relay is None:
+            await client.run()
+            return
+        watch = asyncio.create_task(self._watch(receive, client))
+        try:
+            await client.run()
+        finally:
+            watch.cancel()
+            relay.cancel()
+
+    async def _watch(self, receive: Receive, client: AsgiClient) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        client.leave()
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: HeadgateError) -> None:
+        async def tell(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+                await send(message)
+            else:
+                await send({**message, "more_body": True})
+                await drain(receive)
+                await send({"type": "http.response.body", "body": b""})
+
+        client = AsgiClient(tell)
+        self._gateway.refuse(self._endpoint, scope["headers"], error, client)
+        await client.run()
+
+
+def hot_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter()
+    for endpoint in gateway.endpoints:
+        _add(router, gateway, endpoint)
+    return router
+
+
+def _add(router: APIRouter, gateway: Gateway, endpoint: Endpoint) -> None:
+    async def relay() -> Response:
+        return RelayResponse(gateway, endpoint)
+
+    description = describe_endpoint(endpoint)
+    router.add_api_route(
+        endpoint.path,
+        relay,
+        methods=["POST"],
+        summary=description.summary,
+        description=description.text,
+        tags=[description.tag],
+        openapi_extra={"requestBody": description.request_body},
+        responses=description.responses,
+        operation_id=description.operation_id,
+    )

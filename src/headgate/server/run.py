@@ -1,0 +1,195 @@
+"""Running the server: bind, serve, drain on a signal; and one request without a port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from typing import Any
+
+import uvicorn
+from typing_extensions import override
+
+from headgate import __version__
+from headgate.config.schema import ServerSettings, Settings
+from headgate.core.errors import ConfigError
+from headgate.observe import logs as logging_setup
+from headgate.observe import tracing
+from headgate.observe.metrics import Metrics
+from headgate.server import build
+from headgate.server.app import create_app
+from headgate.server.fastlane import FastLaneProtocol
+from headgate.server.gateway import Gateway
+
+log = logging.getLogger("headgate.server")
+
+
+def serve(settings: Settings, *, keep_going: bool = False, offline: bool = False) -> int:
+    """Serve until a signal; the exit code: 0 after a drained stop, 130 when a second Ctrl-C cut it short.
+
+    Raises:
+        ConfigError: the address can't be bound, or a model can't start.
+    """
+    server = settings.server
+    logs = logging_setup.setup(server.log_format, server.log_level)
+    try:
+        sock = bind(server)
+        access = logs.access if server.access_log else None
+        observers = build.Observers(Metrics(), access, tracing.configure())
+        gateway = build.build(settings, offline=offline, keep_going=keep_going, observers=observers)
+        with contextlib.closing(sock):
+            return _run(_serve(gateway, sock, keep_going))
+    finally:
+        logs.close()
+
+
+def bind(server: ServerSettings) -> socket.socket:
+    """A listening socket. Raises ConfigError naming the address and what to do."""
+    family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((server.host, server.port))
+        sock.listen(2048)
+    except OSError as error:
+        sock.close()
+        raise ConfigError(
+            f"can't listen on {server.host}:{server.port}: {error.strerror or error};"
+            " choose another with --port, HEADGATE_PORT or server.port"
+        ) from error
+    sock.setblocking(False)
+    return sock
+
+
+def _run(main: Coroutine[Any, Any, int]) -> int:
+    factory = asyncio.new_event_loop
+    if sys.platform != "win32":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+class DrainingServer(uvicorn.Server):
+    """uvicorn's server with this program's manners on signals: the exit code is ours to give."""
+
+    interrupted = False
+
+    @override
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """First signal: stop accepting and drain. Second: stop now. Nothing is raised again afterwards."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        if self.should_exit:
+            self.interrupted = self.force_exit = True
+            return
+        name = signal.Signals(number).name
+        log.info("%s: draining; what is under way may finish (again: stop now)", name)
+        self.should_exit = True
+
+
+async def _serve(gateway: Gateway, sock: socket.socket, keep_going: bool) -> int:
+    await build.start(gateway, keep_going=keep_going)
+    server = DrainingServer(uvicorn_config(gateway))
+    host, port = sock.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    models = ", ".join(gateway.router.routes)
+    log.info("headgate %s serves %s on http://%s:%d (API page: /docs)", __version__, models, shown, port)
+    await server.serve(sockets=[sock])
+    if server.force_exit:
+        await build.stop(gateway)
+    return 130 if server.interrupted else 0
+
+
+def uvicorn_config(gateway: Gateway) -> uvicorn.Config:
+    """How uvicorn runs a gateway: the fast lane's protocol, no log lines of its own, a bounded drain."""
+
+    class BoundProtocol(FastLaneProtocol):
+        pass
+
+    BoundProtocol.gateway = gateway
+    return uvicorn.Config(
+        create_app(gateway),
+        http=BoundProtocol,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=max(1, round(gateway.settings.server.grace)),
+    )
+
+
+async def call(
+    settings: Settings, method: str, path: str, body: bytes, headers: Sequence[tuple[bytes, bytes]]
+) -> tuple[int, list[tuple[bytes, bytes]], AsyncIterator[bytes]]:
+    """One request through the application, with no port. The server is stopped when the body is read out."""
+    gateway = build.build(settings)
+    await build.start(gateway)
+    app = create_app(gateway)
+    raw_path, _, query = path.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": method.upper(),
+        "scheme": "http",
+        "path": raw_path,
+        "raw_path": raw_path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [*headers, (b"content-length", str(len(body)).encode())],
+        "client": None,
+        "server": None,
+        "state": {},
+    }
+    messages: asyncio.Queue[dict[str, object]] = asyncio.Queue()
+    sent = False
+
+    async def receive() -> dict[str, object]:
+        nonlocal sent
+        if sent:
+            await asyncio.Event().wait()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict[str, object]) -> None:
+        await messages.put(message)
+
+    task = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
+    task.add_done_callback(lambda _: messages.put_nowait({"type": "end"}))
+
+    async def content() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                message = await messages.get()
+                if message["type"] == "end":
+                    break
+                yield message.get("body", b"")  # type: ignore[misc]
+                if not message.get("more_body", False):
+                    break
+            await task
+        finally:
+            await build.stop(gateway)
+
+    first = await messages.get()
+    if first["type"] != "http.response.start":
+        await build.stop(gateway)
+        await task
+        raise RuntimeError("the application gave no answer")
+    return first["status"], list(first["headers"]), content()  # type: ignore[return-value, call-overload]
