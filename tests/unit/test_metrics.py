@@ -233,6 +233,15 @@ def test_in_flight_goes_up_and_down_and_never_below_zero() -> None:
     assert value(metrics, "headgate_requests_in_flight", model="other") == 0
 
 
+def test_a_refused_call_is_counted_and_was_never_in_flight() -> None:
+    metrics = Metrics(["gpt-4o"])
+    metrics.call_started(a_call())
+    metrics.call_refused(a_call(outcome=Outcome.REFUSED, status=503))
+    labels = {"operation": "chat", "model": "gpt-4o", "dialect": "openai_chat"}
+    assert value(metrics, "headgate_requests_total", **labels, outcome="refused", status="503") == 1
+    assert value(metrics, "headgate_requests_in_flight", model="gpt-4o") == 1
+
+
 def test_a_reload_takes_new_names_and_keeps_counts() -> None:
     metrics = counted(a_call())
     metrics.declare(["gpt-4o", "claude"], {"us": "anthropic"})

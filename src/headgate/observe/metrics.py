@@ -277,12 +277,14 @@ class Metrics:
 
     def call_finished(self, call: Call) -> None:
         """Count a call whose `outcome`, `status` and `ended` are set. Once for each `call_started`."""
-        model = call.model
-        running = self._in_flight.get(model)
-        if running is None:
-            model = UNKNOWN_MODEL
-        elif running.value:  # a model declared while a call for its name was being refused
+        running = self._in_flight.get(call.model)
+        if running is not None and running.value:  # 0: its model was declared after the call had started
             running.value -= 1
+        self.call_refused(call)
+
+    def call_refused(self, call: Call) -> None:
+        """Count a call that ended before it started: no such model, no key, no room."""
+        model = call.model if call.model in self._in_flight else UNKNOWN_MODEL
         attempts = call.attempts
         target = attempts[-1].target if attempts else ""
         key = (model, call.operation, call.dialect, call.outcome, call.status, target)
