@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -122,9 +122,11 @@ class _Fields:
 
 def _is(field: Mapping[str, Any], kind: str) -> bool:
     """Whether all that the field may hold is of this JSON Schema type, or null."""
-    options: Iterable[Mapping[str, Any]] = field.get("anyOf", [field])
-    kinds = {option.get("type") for option in options} - {"null"}
-    return kinds == {kind}
+    kinds: set[str] = set()
+    for option in field.get("anyOf", [field]):
+        declared = option.get("type", "any")
+        kinds.update([declared] if isinstance(declared, str) else declared)
+    return kinds - {"null"} == {kind}
 
 
 def _media_type(content_type: str | None) -> tuple[str, dict[str, str]]:

@@ -83,10 +83,11 @@ class MessageEncoder:
                     calls.append(encode_call(part))
                 case _:
                     content.append((part, path))
-        refusal = self._lone_refusal(content)
-        wire["content"] = self._content(content)
-        if refusal is not None:
-            wire["refusal"] = refusal
+        match content:
+            case [(Refusal(text=text, extensions=extensions), _)] if not extensions:
+                wire |= {"content": None, "refusal": text}
+            case _:
+                wire["content"] = self._content(content)
         if thoughts and self._reasoning_field is not None:
             wire[self._reasoning_field] = "".join(thoughts)
         if calls:
@@ -96,16 +97,6 @@ class MessageEncoder:
         wire.update(own(message.extensions))
         meant = wire["content"] is not None or wire.keys() - {"role", "content", "name"}
         return [wire] if meant else []
-
-    def _lone_refusal(self, content: list[tuple[Part, str]]) -> str | None:
-        """A refusal goes to the message's own field, unless it stands among other parts."""
-        if content and isinstance(content[-1][0], Refusal) and not content[-1][0].extensions:
-            part, _ = content[-1]
-            if all(isinstance(other, Text) for other, _ in content[:-1]):
-                content.pop()
-                assert isinstance(part, Refusal)
-                return part.text
-        return None
 
     def _reasoning(self, part: Reasoning, path: str) -> list[str]:
         self._foreign(part.extensions, path)

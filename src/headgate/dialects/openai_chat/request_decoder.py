@@ -54,7 +54,9 @@ def decode_request(body: bytes, *, model: str | None = None, stream: bool | None
     if not name:
         raise missing("model")
     body_stream = fields.boolean("stream")
+    streams = bool(body_stream) if stream is None else stream
     options = fields.fields("stream_options")
+    wants_usage = bool(options and options.boolean("include_usage"))
     effort = fields.text("reasoning_effort")
     return ChatRequest(
         model=name,
@@ -65,8 +67,8 @@ def decode_request(body: bytes, *, model: str | None = None, stream: bool | None
         response_format=_response_format(fields),
         sampling=_sampling(fields),
         reasoning=None if effort is None else ReasoningOptions(effort=effort),
-        stream=bool(body_stream) if stream is None else stream,
-        include_usage=bool(options and options.boolean("include_usage")),
+        stream=streams,
+        include_usage=wants_usage and streams,
         user=fields.text("user"),
         metadata=_metadata(fields),
         service_tier=fields.text("service_tier"),

@@ -48,31 +48,26 @@ def word_from_stop(stop: Stop) -> str:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
-def _details(usage: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = usage.get(key)
-    return value if isinstance(value, dict) else {}
+    return value if type(value) is int and value >= 0 else None
 
 
 def usage_from_wire(value: object) -> Usage | None:
     """Token counts; None where `value` holds none. `input_tokens` includes the cached ones."""
     if not isinstance(value, dict):
         return None
-    prompt, completion = (
-        _details(value, "prompt_tokens_details"),
-        _details(value, "completion_tokens_details"),
-    )
-    cached = _count(prompt.get("cached_tokens"))
-    usage = Usage(
-        input_tokens=_count(value.get("prompt_tokens")),
-        output_tokens=_count(value.get("completion_tokens")),
-        cached_tokens=_count(value.get("prompt_cache_hit_tokens")) if cached is None else cached,
-        cache_write_tokens=_count(prompt.get("cache_write_tokens")),
-        reasoning_tokens=_count(completion.get("reasoning_tokens")),
-    )
-    return None if usage == Usage() else usage
+    sent, received = _count(value.get("prompt_tokens")), _count(value.get("completion_tokens"))
+    if sent is None and received is None:
+        return None
+    cached = write = thought = None
+    prompt, completion = value.get("prompt_tokens_details"), value.get("completion_tokens_details")
+    if isinstance(prompt, dict):
+        cached = _count(prompt.get("cached_tokens"))
+        write = _count(prompt.get("cache_write_tokens"))
+    if isinstance(completion, dict):
+        thought = _count(completion.get("reasoning_tokens"))
+    if cached is None:
+        cached = _count(value.get("prompt_cache_hit_tokens"))
+    return Usage(sent, received, cached, write, thought)
 
 
 def usage_to_wire(usage: Usage) -> dict[str, Any]:
