@@ -41,9 +41,9 @@ serve: $(STAMPS)/serve ## the embedded models and the example, on port $HEADGATE
 	@echo "    -d '{\"model\": \"smollm2\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
 	@echo "  curl $(URL)/v1/embeddings -H 'content-type: application/json' \\"
 	@echo "    -d '{\"model\": \"minilm\", \"input\": \"a gate at the head of the river\"}'"
-	@echo "  curl $(URL)/v1/models"
+	@echo "  curl $(URL)/models/wine/predict -H 'content-type: text/csv' --data-binary @examples/wine/rows.csv"
 	@echo
-	@echo "The wine example and all routes: $(URL)/docs. Ctrl-C ends it."
+	@echo "All routes: $(URL)/docs. Ctrl-C ends it."
 	@echo
 	@exec $(BIN)/headgate serve examples/headgate.yaml
 
