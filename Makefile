@@ -20,8 +20,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --generate-hashes \
 	--python-version 3.11 --no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
-export COVERAGE_FILE := $(CURDIR)/.cache/coverage/data
-export HEADGATE_PORT := $(PORT)
+serve: export HEADGATE_PORT := $(PORT)
+test: export COVERAGE_FILE := $(CURDIR)/.cache/coverage/data
 
 .DEFAULT_GOAL := help
 .PHONY: help serve test test-long check format bench lock clean
