@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pydantic import Field, SecretStr
 from typing_extensions import override
 
@@ -314,6 +317,14 @@ MISTAKES: dict[str, tuple[str, str]] = {
         f"models: {{a: {{{OPENAI}}}}}\n# \x01",
         "headgate.yaml:2: not YAML: holds a control character",
     ),
+    "character that does not exist": (
+        'models: {"\\UFFFFFFFF": x}',
+        "headgate.yaml: not YAML: an escape (\\U…) stands for no character",
+    ),
+    "half of a character": (
+        f'models: {{"\\ud800": {{{OPENAI}}}}}',
+        'headgate.yaml:1: models."\\ud800": a name must hold no control characters and no spaces around it',
+    ),
     "alias that contains itself": (
         "models: &m\n  a: *m",
         "headgate.yaml:1: an alias (*name) that contains itself",
@@ -436,3 +447,48 @@ def test_a_backend_that_can_not_be_imported() -> None:
     assert caught.value.message == (
         "headgate.yaml:1: models.m.backend: backend 'broken' can't be loaded: No module named 'x'"
     )
+
+
+WORDS = st.sampled_from(
+    [
+        "server",
+        "models",
+        "aliases",
+        "accounts",
+        "m",
+        "targets",
+        "backend",
+        "openai",
+        "base_url",
+        "timeouts",
+        "port",
+        "keys",
+        "hash",
+        "idle",
+        "retry",
+        "hedge",
+        "${X",
+        "${X}",
+        "$$",
+        "-1",
+        "folder",
+        "<<",
+    ]
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | WORDS
+TREES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4)
+)
+SECTIONS = st.fixed_dictionaries(
+    {}, optional={"server": TREES, "models": TREES, "aliases": TREES, "accounts": TREES}
+)
+MARKS = st.text("{}[]:,-&*!|>'\"%@`\n\t a1?#<~\\", max_size=40)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text() | (SECTIONS | TREES).map(yaml.safe_dump) | MARKS)
+def test_whatever_is_written_is_taken_or_refused_in_words(text: str) -> None:
+    try:
+        parse(text.encode(errors="surrogatepass"))
+    except ConfigError as error:
+        assert error.message.startswith("headgate.yaml")

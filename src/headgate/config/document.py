@@ -95,6 +95,8 @@ def _compose(text: str, source: str) -> yaml.Node | None:
         return _Composer(text).get_single_node()
     except RecursionError:
         raise ConfigError(f"{source}: is nested too deeply") from None
+    except (ValueError, OverflowError):  # PyYAML does not check what an escape like \UFFFFFFFF stands for
+        raise ConfigError(f"{source}: not YAML: an escape (\\U…) stands for no character") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
