@@ -10,8 +10,10 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import random
+import re
 import shutil
 import signal
 import sys
@@ -43,8 +45,14 @@ _REASON_LINES = 3
 _REASON_LIMIT = 400
 _SOCKET_PATH_LIMIT = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
 
+_TELLING = re.compile(
+    r"^(ERROR|CRITICAL): |GGML_ASSERT|GGML_ABORT|terminate called|Fatal Python error|out of memory|failed to alloc",
+)
+"""Lines of a serving engine that may be shown as the reason of its end. Others could quote a request."""
+
 _ENV_NAMES = frozenset(
-    "PATH HOME LANG LANGUAGE TZ TMPDIR TEMP TMP SYSTEMROOT VIRTUAL_ENV LD_LIBRARY_PATH DYLD_LIBRARY_PATH".split()
+    {"PATH", "HOME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT", "VIRTUAL_ENV"}
+    | {"LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"}
 )
 _ENV_PREFIXES = (
     "LC_",
@@ -223,10 +231,8 @@ class Supervisor:
                 if failure is None:
                     failure = await self._serve_until_exit()
                     if failure is None:
-                        self._set("idle")
                         return
-                assert self._process is not None
-                if self._process.returncode == EXIT_CONFIGURATION and self._state == "loading":
+                elif self._process is not None and self._process.returncode == EXIT_CONFIGURATION:
                     self._set("failed", failure)
                     logger.error("%s can't start: %s", self.spec.name, failure)
                     return
@@ -257,15 +263,13 @@ class Supervisor:
 
     def _back_off(self) -> float:
         """Exponential, 0.5 s to 30 s, with jitter of a quarter either way."""
-        delay = min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** min(self._failures, 10))
+        delay = min(BACKOFF_MOST, BACKOFF_FIRST * float(1 << min(self._failures, 10)))
         self._failures += 1
         return min(BACKOFF_MOST, delay * random.uniform(0.75, 1.25))  # noqa: S311 - spreads load only
 
     async def _launch(self) -> str | None:
         """Start the process and wait for its health. The reason of the failure, or None."""
         await self._end_process()
-        with contextlib.suppress(FileNotFoundError):
-            Path(self.socket_path).unlink()
         self._tail.clear()
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -313,16 +317,17 @@ class Supervisor:
         self._idle.clear()
         self._watch_idleness()
         exited = asyncio.create_task(self._process.wait())
-        idle = asyncio.create_task(self._idle.wait())
         try:
-            await asyncio.wait({exited, idle}, return_when=asyncio.FIRST_COMPLETED)
-            if not exited.done():
-                self._set("idle")
-                logger.info("%s: unloaded, idle for %g s", self.spec.name, self.spec.idle_unload)
-                return None
+            while not exited.done():
+                idle = asyncio.create_task(self._idle.wait())
+                await asyncio.wait({exited, idle}, return_when=asyncio.FIRST_COMPLETED)
+                idle.cancel()
+                if self._idle.is_set() and not exited.done():  # a lease taken meanwhile has cleared it
+                    self._set("idle")
+                    logger.info("%s is unloaded: idle for %g s", self.spec.name, self.spec.idle_unload)
+                    return None
         finally:
             exited.cancel()
-            idle.cancel()
         self._set("restarting", "the process ended")
         if loop.time() - since >= HEALTHY_SECONDS:
             self._failures = 0
@@ -368,7 +373,8 @@ class Supervisor:
         line = raw[:_LINE_LIMIT].decode("utf-8", "replace").strip()
         if not line:
             return
-        self._tail.append(line)
+        if self._state != "ready" or _TELLING.search(line):
+            self._tail.append(line)
         word, _, rest = line.partition(": ")
         level = logging.getLevelNamesMapping().get(word)
         logger.log(level or logging.DEBUG, "%s: %s", self.spec.name, rest if level else line)
@@ -409,8 +415,8 @@ def _private_folder() -> Path:
     folder = tempfile.mkdtemp(prefix="headgate-")
     if len(folder) + len("/engine.sock") < _SOCKET_PATH_LIMIT:
         return Path(folder)
-    os.rmdir(folder)
-    return Path(tempfile.mkdtemp(prefix="headgate-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it private
+    Path(folder).rmdir()
+    return Path(tempfile.mkdtemp(prefix="headgate-", dir="/tmp"))
 
 
 async def _health(socket_path: str) -> Mapping[str, Any] | None:
@@ -431,5 +437,8 @@ async def _health(socket_path: str) -> Mapping[str, Any] | None:
     head, _, body = answer.partition(b"\r\n\r\n")
     if b" 200 " not in head.partition(b"\r\n")[0]:
         return None
-    told = json.loads(body)
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return None
     return told if isinstance(told, dict) else {}
