@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 import pytest
-import yaml
 
 from headgate import __version__
 from headgate.cli.exits import Exit
@@ -43,6 +42,7 @@ class Server:
         self.served: list[tuple[Settings, bool, bool]] = []
         self.called: list[tuple[str, str, bytes, list[tuple[bytes, bytes]]]] = []
         self.built: list[Settings] = []
+        self.started = 0
         self.result: int | BaseException = 0
         self.status = 200
         self.chunks = [b'{"ok": ', b"true}"]
@@ -70,8 +70,11 @@ class Server:
         if isinstance(self.result, BaseException):
             raise self.result
 
+    async def start(self, gateway: None) -> None:
+        self.started += 1
+
     async def stop(self, gateway: None) -> None:
-        assert gateway is None
+        self.started -= 1
 
 
 @pytest.fixture
@@ -79,7 +82,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Server:
     double = Server()
     run, build = ModuleType("headgate.server.run"), ModuleType("headgate.server.build")
     vars(run).update(serve=double.serve, call=double.call)
-    vars(build).update(build=double.build, stop=double.stop)
+    vars(build).update(build=double.build, start=double.start, stop=double.stop)
     monkeypatch.setitem(sys.modules, "headgate.server.run", run)
     monkeypatch.setitem(sys.modules, "headgate.server.build", build)
     return double
@@ -228,6 +231,7 @@ def test_check_prints_models_and_targets(server: Server, capsys: pytest.CaptureF
     )
     assert "password" not in captured.out + captured.err
     assert len(server.built) == 1
+    assert server.started == 0
 
 
 def test_check_tells_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -246,6 +250,21 @@ def test_check_builds(server: Server, capsys: pytest.CaptureFixture[str]) -> Non
     server.result = ConfigError("model 'gpt': its certificate is not one")
     assert main(["check", "headgate.yaml"]) == Exit.CONFIGURATION
     assert capsys.readouterr() == ("", "model 'gpt': its certificate is not one\n")
+
+
+def test_check_leaves_out_models_whose_weights_are_not_here(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("headgate.yaml").write_text(
+        CONFIG.replace("models:", "models:\n  chat: {backend: gguf, weights: smollm2}")
+    )
+    assert main(["check", "headgate.yaml"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "chat is not tested: its weights are not here yet (headgate pull smollm2)\n"
+    assert "chat" in captured.out
+    assert set(server.built[0].models) == {"gpt", "two"}
+    assert main(["check"]) == 0
+    assert len(server.built) == 1
 
 
 def test_check_minds_exposure(server: Server) -> None:
@@ -397,23 +416,7 @@ def test_pull_of_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert "did you mean 'smollm2'?" in capsys.readouterr().err
 
 
-# key, version, help
-
-
-def test_key_prints_what_the_configuration_takes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["key", 'ci "2"']) == 0
-    captured = capsys.readouterr()
-    secret, line = captured.out.splitlines()
-    assert re.fullmatch(r"hg-[\w-]{32}", secret)
-    (entry,) = yaml.safe_load(line)
-    assert entry["name"] == 'ci "2"'
-    assert re.fullmatch(r"sha256:[0-9a-f]{64}", entry["hash"])
-    assert secret not in captured.err
-
-
-@pytest.mark.parametrize("name", ["", " ", "a\nb"])
-def test_key_refuses_a_bad_name(name: str) -> None:
-    assert main(["key", name]) == Exit.CONFIGURATION
+# version, help
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, SecretStr
 
-from headgate.backends.registry import Registry
+from headgate.backends.registry import BUILT_IN, Registry
 from headgate.config import schema
 from headgate.config.interpolation import interpolate
 from headgate.config.load import load, override_names
@@ -309,7 +309,7 @@ def test_the_page_lists_every_setting(heading: str, model: type[SettingsModel]) 
     assert documented()[heading] == set(model.model_fields)
 
 
-@pytest.mark.parametrize("backend", ["openai", "openai-compatible", "gguf", "embedding", "scripted"])
+@pytest.mark.parametrize("backend", sorted(BUILT_IN))
 def test_the_page_lists_every_option_of_a_backend(backend: str) -> None:
     assert documented()[backend] == set(Registry()[backend].model_fields) - set(TargetSettings.model_fields)
 

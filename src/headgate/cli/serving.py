@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ import click
 
 from headgate.cli.exits import Exit, Failure
 from headgate.cli.output import table
-from headgate.cli.weights import fetch_missing
+from headgate.cli.weights import fetch_missing, missing
 
 if TYPE_CHECKING:
     from headgate.config.schema import Settings, TargetSettings
@@ -93,14 +93,21 @@ serve.help = f"""Serve models over HTTP until a signal stops it.
 def check(source: str | None, allow_no_keys: bool) -> int:
     settings = load_settings(source, {"allow_no_keys": "true"} if allow_no_keys else {})
     _check_exposure(settings)
-    try_out(settings)
+    absent = dict(missing(settings))
+    try_out(settings, without=absent)
     click.echo(model_table(settings))
+    for name, reference in absent.items():
+        click.echo(
+            f"{name} is not tested: its weights are not here yet (headgate pull {reference})", err=True
+        )
     for alias, model in settings.aliases.items():
         click.echo(f"{alias} is another name for {model}")
     return Exit.OK
 
 
 check.help = f"""Test a configuration without opening a port or fetching anything, and list its models.
+
+    Your own models are loaded; those whose weights are not here yet are only named.
 
     {_SOURCE_HELP}
 
@@ -113,16 +120,24 @@ check.help = f"""Test a configuration without opening a port or fetching anythin
     """
 
 
-def try_out(settings: Settings) -> None:
-    """Build every backend and drop it again. Raises ConfigError for what can't be built."""
+def try_out(settings: Settings, without: Container[str]) -> None:
+    """Build and start every backend, then stop them. Raises ConfigError that names all that fail.
+
+    Models of `without` are left out.
+    """
     import asyncio
 
-    from headgate.server.build import build, stop
+    from headgate.server.build import build, start, stop
 
-    async def built_and_stopped() -> None:
-        await stop(build(settings, offline=True))
+    models = {name: model for name, model in settings.models.items() if name not in without}
 
-    asyncio.run(built_and_stopped())
+    async def start_and_stop() -> None:
+        gateway = build(settings.model_copy(update={"models": models}), offline=True)
+        await start(gateway)
+        await stop(gateway)
+
+    if models:
+        asyncio.run(start_and_stop())
 
 
 @click.command(short_help="Send one request through the server, with no port.")

@@ -25,6 +25,13 @@ def needed(settings: Settings) -> Iterator[tuple[str, str]]:
                 yield name, reference
 
 
+def missing(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Those of `needed` that are not on this machine. Raises Failure for a reference that names nothing."""
+    for model, reference in needed(settings):
+        if not _is_here(model, reference):
+            yield model, reference
+
+
 def fetch_missing(settings: Settings, *, offline: bool, keep_going: bool = False) -> None:
     """Fetch what the models need and this machine lacks, saying what and how big.
 
@@ -34,21 +41,26 @@ def fetch_missing(settings: Settings, *, offline: bool, keep_going: bool = False
     """
     for model, reference in needed(settings):
         try:
-            _fetch(model, reference, offline)
+            if not _is_here(model, reference):
+                _fetch(model, reference, offline)
         except Failure as failure:
             if not keep_going or len(settings.models) == 1:
                 raise
             _announce(failure.message)
 
 
-def _fetch(model: str, reference: str, offline: bool) -> None:
+def _is_here(model: str, reference: str) -> bool:
     from headgate.local import catalog
 
     try:
-        if catalog.locate(reference) is not None:
-            return
+        return catalog.locate(reference) is not None
     except ConfigError as error:
         raise Failure(f"models.{model}.weights: {error.message}", Exit.CONFIGURATION) from None
+
+
+def _fetch(model: str, reference: str, offline: bool) -> None:
+    from headgate.local import catalog
+
     try:
         with ProgressDisplay(sys.stderr) as display:
             catalog.ensure(reference, offline=offline, announce=_announce, progress=display)
