@@ -46,7 +46,8 @@ _REASON_LIMIT = 400
 _SOCKET_PATH_LIMIT = 100  # sun_path holds 104 bytes on macOS, 108 on Linux
 
 _TELLING = re.compile(
-    r"^(ERROR|CRITICAL): |GGML_ASSERT|GGML_ABORT|terminate called|Fatal Python error|out of memory|failed to alloc",
+    r"^(ERROR|CRITICAL): |GGML_ASSERT|GGML_ABORT|terminate called|Fatal Python error"
+    r"|out of memory|failed to alloc"
 )
 """Lines of a serving engine that may be shown as the reason of its end. Others could quote a request."""
 
@@ -216,9 +217,9 @@ class Supervisor:
         if self._gave_up:
             return Unavailable(f"the engine of {name!r} can't start: {self._detail}")
         doing = "is restarting" if self._state == "restarting" else "failed to start"
-        wait = self.retry_after
+        wait = self.retry_after or 1.0
         return Unavailable(
-            f"the engine of {name!r} {doing}: try again in {wait or 1:.0f} s; /readyz says why",
+            f"the engine of {name!r} {doing}: try again in {math.ceil(wait)} s; /readyz says why",
             retry_after=wait,
         )
 
