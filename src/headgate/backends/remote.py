@@ -17,7 +17,8 @@ from headgate.config.schema import ConfigPath, TargetSettings
 from headgate.core.backend import Backend, Exchange, RawHeaders, Receiver, Status, Timeouts, Wire
 from headgate.core.call import Operation
 from headgate.core.errors import ConfigError
-from headgate.upstream.http import Pool, complete_head, request_head
+from headgate.upstream.heads import complete_head, request_head
+from headgate.upstream.http import Pool
 from headgate.upstream.origin import Origin, environment_proxy, parse_base_url, parse_proxy
 
 

@@ -84,7 +84,7 @@ def outcome_of(error: HeadgateError) -> Outcome:
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one target. Times are seconds on the event loop's clock."""
+    """One try at one target. Times are seconds of `time.monotonic`."""
 
     target: str
     started: float
@@ -98,7 +98,7 @@ class Attempt:
 class Call:
     """One request on its way. Mutable on purpose: each stage notes what it knows.
 
-    Times are seconds on the event loop's clock; `deadline` is absolute on that clock.
+    Times are seconds of `time.monotonic`, the clock of the event loop too; `deadline` is absolute on it.
     """
 
     id: str

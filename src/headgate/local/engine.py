@@ -28,7 +28,8 @@ from headgate.core.errors import (
 )
 from headgate.local import catalog
 from headgate.local.supervisor import EngineSpec, Supervisor
-from headgate.upstream.http import Pool, complete_head, request_head
+from headgate.upstream.heads import complete_head, request_head
+from headgate.upstream.http import Pool
 from headgate.upstream.origin import Origin
 
 log = logging.getLogger("headgate.engine")

@@ -123,7 +123,10 @@ def _report(broken: dict[str, str], keep_going: bool, left: int) -> None:
 def _declare(gateway: Gateway) -> None:
     metrics = gateway.metrics
     routes = gateway.router.routes
-    metrics.declare(routes, {t.name: t.provider for route in routes.values() for t in route.targets})
+    providers = {t.name: t.provider for route in routes.values() for t in route.targets}
+    metrics.declare(routes, providers)
+    if gateway.tracing is not None:
+        gateway.tracing.declare(providers)
     metrics.watch_models(gateway.statuses)
     for name, route in routes.items():
         queues = [t.admission for t in route.targets if t.admission is not None]
@@ -181,3 +184,5 @@ async def stop(gateway: Gateway) -> None:
         if isinstance(result, Exception):
             log.error("closing a backend failed", exc_info=result)
     await gateway.pools.close()
+    if gateway.tracing is not None:
+        await gateway.tracing.close()

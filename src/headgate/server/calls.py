@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from time import monotonic
 
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Call, Operation
@@ -35,7 +36,7 @@ def begin(
     except HeadgateError as error:
         gateway.refuse(endpoint, headers, error, client, model)
         return None
-    now = gateway.loop.time()
+    now = monotonic()
     call = Call(
         request_id(headers),
         route.model,

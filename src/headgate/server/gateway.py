@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 
 from headgate.backends.pools import Pools
 from headgate.config.schema import Settings
@@ -94,6 +95,9 @@ class Gateway:
     def record(self, call: Call) -> None:
         """Hand an ended call to the metrics, the access log and the tracer."""
         self.metrics.call_finished(call)
+        self._report(call)
+
+    def _report(self, call: Call) -> None:
         if self.access_log is not None:
             self.access_log.write(call)
         if self.tracing is not None:
@@ -103,12 +107,13 @@ class Gateway:
         self, endpoint: Endpoint, headers: RawHeaders, error: HeadgateError, client: Client, model: str = ""
     ) -> None:
         """Answer a request that did not get as far as a relay, and count it."""
-        now = self._loop.time()
+        now = monotonic()
         call = Call(request_id(headers), model, endpoint.operation, endpoint.dialect.name, now, ANONYMOUS)
         wire = endpoint.dialect.encode_error(error)
         call.status, call.outcome, call.ended = wire.status, outcome_of(error), now
         client.respond(wire.status, [*wire.headers, (b"x-request-id", call.id.encode("ascii"))], wire.body)
-        self.record(call)
+        self.metrics.call_refused(call)
+        self._report(call)
 
     def abandon_all(self) -> None:
         """End every call under way: the grace period of a stop is over."""

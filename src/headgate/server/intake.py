@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from time import monotonic
 
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Call
@@ -48,7 +49,7 @@ class Intake:
     def remaining(self) -> float:
         """Seconds until the call's deadline."""
         deadline = self.call.deadline
-        return float("inf") if deadline is None else deadline - self.gateway.loop.time()
+        return float("inf") if deadline is None else deadline - monotonic()
 
     def total_timeout(self) -> DeadlineExceeded:
         return DeadlineExceeded(

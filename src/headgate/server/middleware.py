@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from time import monotonic
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -33,8 +33,7 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = monotonic()
         path: str = scope["path"]
         rid = request_id(scope["headers"])
         scope["headgate.request_id"] = rid
@@ -62,7 +61,7 @@ class Front:
                 raise
             await response_for(path, internal(rid))(scope, receive, note)
         if "headgate.call" not in scope:
-            self._count(scope, status, loop.time() - began, rid)
+            self._count(scope, status, monotonic() - began, rid)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         if path not in OPEN_PATHS and path not in self._hot:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from time import monotonic
 
 from headgate.core.backend import RawHeaders, Wire
 from headgate.core.call import Attempt, Outcome, outcome_of
@@ -120,7 +121,7 @@ class Relay:
     def _try(self, target: Target) -> None:
         self._timer = None
         self._target = target
-        now = self._gateway.loop.time()
+        now = monotonic()
         self._attempt = Attempt(target.name, now)
         self._intake.call.attempts.append(self._attempt)
         if target.admission is None:
@@ -253,7 +254,7 @@ class Relay:
         self._client.begin(200, self._answer_headers(), data)
 
     def _note_first(self) -> None:
-        now = self._gateway.loop.time()
+        now = monotonic()
         if self._attempt is not None:
             self._attempt.first_event = now
         self._intake.call.first_event = now
@@ -310,7 +311,7 @@ class Relay:
         self._release()
         attempt, self._attempt = self._attempt, None
         if attempt is not None:
-            attempt.ended = self._gateway.loop.time()
+            attempt.ended = monotonic()
             attempt.error = reason
 
     def _release(self) -> None:
@@ -325,7 +326,7 @@ class Relay:
         self._lane = None
         self._release()
         if self._attempt is not None:
-            self._attempt.ended = self._gateway.loop.time()
+            self._attempt.ended = monotonic()
         self._finish(Outcome.OK, 200)
 
     def _finish(self, outcome: Outcome, status: int) -> None:
@@ -333,5 +334,5 @@ class Relay:
         call = self._intake.call
         call.outcome = outcome
         call.status = status
-        call.ended = self._gateway.loop.time()
+        call.ended = monotonic()
         self._gateway.finished(self, call)

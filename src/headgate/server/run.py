@@ -128,6 +128,7 @@ def uvicorn_config(gateway: Gateway) -> uvicorn.Config:
         ws="none",
         lifespan="on",
         log_config=None,
+        log_level="warning",  # its start and stop lines repeat ours
         access_log=False,
         server_header=False,
         timeout_keep_alive=75,

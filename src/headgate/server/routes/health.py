@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from starlette.responses import Response
 
 from headgate import __version__
 from headgate.core.backend import Status
+from headgate.core.errors import Unauthenticated
 from headgate.server.gateway import Gateway
 
 _STARTED = time.time()
@@ -25,12 +27,19 @@ def _answer(status: int, content: object) -> Response:
     return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
 
 
-def _described(status: Status) -> dict[str, Any]:
-    shown: dict[str, Any] = {"state": status.state}
-    if status.detail:
-        shown["detail"] = status.detail
-    if status.info:
-        shown["info"] = dict(status.info)
+def _described(gateway: Gateway, statuses: Mapping[str, Status], request: Request) -> dict[str, Any]:
+    """Each model's state. Reasons and particulars hold paths: they are for those who may call the models."""
+    try:
+        gateway.keys.authenticate(request.scope["headers"])
+    except Unauthenticated:
+        return {name: {"state": status.state} for name, status in statuses.items()}
+    shown: dict[str, dict[str, Any]] = {}
+    for name, status in statuses.items():
+        shown[name] = {"state": status.state}
+        if status.detail:
+            shown[name]["detail"] = status.detail
+        if status.info:
+            shown[name]["info"] = dict(status.info)
     return shown
 
 
@@ -90,7 +99,7 @@ def health_routes(gateway: Gateway) -> APIRouter:
             503: _example(NOT_READY_EXAMPLE, "At least one model can't answer now; the body names it."),
         },
     )
-    async def readyz() -> Response:
+    async def readyz(request: Request) -> Response:
         """Can every model be sent requests?
 
         `degraded` (200) when the only models missing are those that failed at the start of a server run
@@ -100,11 +109,16 @@ def health_routes(gateway: Gateway) -> APIRouter:
         unwell = {n for n, s in statuses.items() if not s.serving and n not in gateway.broken}
         ready = gateway.started and not gateway.draining and not unwell
         word = "not ready" if not ready else "degraded" if gateway.broken else "ready"
-        models = {name: _described(status) for name, status in statuses.items()}
+        models = _described(gateway, statuses, request)
         return _answer(200 if ready else 503, {"status": word, "models": models})
 
+    _add_reports(router, gateway)
+    return router
+
+
+def _add_reports(router: APIRouter, gateway: Gateway) -> None:
     @router.get("/health", responses={200: _example(HEALTH_EXAMPLE, "The server answers.")})
-    async def health() -> Response:
+    async def health(request: Request) -> Response:
         """What runs here: device, models and their states, process, versions."""
         statuses = gateway.statuses()
         well = all(status.serving for status in statuses.values())
@@ -114,7 +128,7 @@ def health_routes(gateway: Gateway) -> APIRouter:
                 "status": "ok" if well else "degraded",
                 "device": _device(),
                 "loaded_models": [name for name, status in statuses.items() if status.state == "ready"],
-                "models": {name: _described(status) for name, status in statuses.items()},
+                "models": _described(gateway, statuses, request),
                 "in_flight": gateway.in_flight,
                 "pid": os.getpid(),
                 "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -138,8 +152,6 @@ def health_routes(gateway: Gateway) -> APIRouter:
         """Counters and histograms for Prometheus."""
         body, media_type = gateway.metrics.render(request.headers.get("accept"))
         return Response(body, media_type=media_type)
-
-    return router
 
 
 def _device() -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from fastapi import APIRouter
@@ -79,14 +80,14 @@ class PredictResponse(Response):
             response = response_for(scope["path"], internal(call.id))
             raise
         finally:
-            call.ended = gateway.loop.time()
+            call.ended = monotonic()
             gateway.record(call)
         await response(scope, receive, send)
 
     def _open_call(self, scope: Scope) -> Call:
         scope["headgate.call"] = True
         principal = scope.get("headgate.principal", ANONYMOUS)
-        now = self._gateway.loop.time()
+        now = monotonic()
         call = Call(
             scope["headgate.request_id"], self._model or "", Operation.PREDICT, "tables", now, principal
         )
@@ -113,7 +114,7 @@ class PredictResponse(Response):
         backend = target.backend
         assert isinstance(backend, PredictBackend)
         table = await self._decode(scope, body, backend.input_schema)
-        attempt = Attempt(target.name, self._gateway.loop.time())
+        attempt = Attempt(target.name, monotonic())
         call.attempts.append(attempt)
         try:
             result = await backend.predict(PredictRequest(model=call.model, table=table), call)
@@ -121,7 +122,7 @@ class PredictResponse(Response):
             attempt.error = error.code
             raise
         finally:
-            attempt.ended = self._gateway.loop.time()
+            attempt.ended = monotonic()
         attempt.status = 200
         if len(result.predictions) > 10_000:
             return await asyncio.to_thread(tables.encode, result)

@@ -1,0 +1,27 @@
+"""Request heads as bytes: the fixed part is made once for each target, the rest for each request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headgate.core.backend import RawHeaders
+
+
+def request_head(method: str, target: str, host: str, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    """The fixed part of a request's head, without the empty line, so that more fields can follow.
+
+    Raises:
+        ValueError: a field holds a line break (RFC 9110 5.5).
+    """
+    lines = [f"{method} {target} HTTP/1.1\r\nhost: {host}\r\n".encode("ascii")]
+    for name, value in fields:
+        if any(c in name + value for c in b"\r\n\0"):
+            raise ValueError(f"header field {name.decode('latin-1')!r} holds a line break")
+        lines.append(name + b": " + value + b"\r\n")
+    return b"".join(lines)
+
+
+def complete_head(prefix: bytes, headers: RawHeaders, length: int) -> bytes:
+    """A request's whole head: `prefix`, this request's own fields, the body's length."""
+    extra = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
+    return b"%bcontent-length: %d\r\n%b\r\n" % (prefix, length, extra)
