@@ -63,7 +63,7 @@ class RemoteSettings(TargetSettings):
     headers: Mapping[str, SecretStr] = Field(
         default={}, description="Further header fields for each request."
     )
-    proxy: str | None = Field(
+    proxy: SecretStr | None = Field(
         default=None,
         description="HTTP proxy, `http://[user:password@]host:port`; `none` ignores HTTP_PROXY and the like.",
     )
@@ -98,8 +98,8 @@ class RemoteBackend:
         proxy = None
         if settings.proxy is None:
             proxy = environment_proxy(host, tls)
-        elif settings.proxy != "none":
-            proxy = parse_proxy(settings.proxy)
+        elif (address := settings.proxy.get_secret_value()) != "none":
+            proxy = parse_proxy(address)
         origin = Origin(
             host,
             port,

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from headgate.backends.registry import BackendType, BuildContext
 from headgate.config.quantities import Duration
-from headgate.config.schema import TargetSettings
+from headgate.config.schema import TargetSettings, WeightsReference
 from headgate.core.backend import Backend, Exchange, RawHeaders, Receiver, Status, Timeouts, Wire
 from headgate.core.call import Operation
 from headgate.core.errors import (
@@ -27,6 +27,7 @@ from headgate.core.errors import (
     Unavailable,
 )
 from headgate.local import catalog
+from headgate.local.catalog import Weights
 from headgate.local.supervisor import EngineSpec, Supervisor
 from headgate.upstream.heads import complete_head, request_head
 from headgate.upstream.http import Pool
@@ -38,7 +39,9 @@ log = logging.getLogger("headgate.engine")
 class EngineSettings(TargetSettings):
     """What all local engines take."""
 
-    weights: str = Field(description="`catalog:NAME`, `hf:ORG/REPO/FILE`, an http(s) or file URL, or a path.")
+    weights: WeightsReference = Field(
+        description="`catalog:NAME`, `hf:ORG/REPO/FILE`, an http(s) or file URL, or a path."
+    )
     preload: bool = Field(default=False, description="Load at the start in place of at the first request.")
     idle_unload: Duration | None = Field(
         default=None, description="Unload after this long without a request; kept when left out."
@@ -61,6 +64,14 @@ class GgufSettings(EngineSettings):
     )
     flash_attn: bool | None = Field(default=None, description="Flash attention on or off.")
     chat_template: str | None = Field(default=None, description="Jinja template in place of the model's own.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _wait_in_the_server(cls, given: Any) -> Any:
+        """As many requests at once as the engine has slots: the others wait where the queue is seen."""
+        if isinstance(given, dict):
+            given = {"max_concurrency": given.get("n_parallel", 2), **given}
+        return given
 
 
 class EmbeddingSettings(EngineSettings):
@@ -112,13 +123,12 @@ class LocalEngine:
 
     async def start(self) -> None:
         """Have the weights here, and with `preload` the model loaded. Raises ConfigError."""
-        weights = await asyncio.to_thread(
-            catalog.ensure, self._settings.weights, offline=self._context.offline, announce=log.warning
-        )
+        weights = await asyncio.to_thread(_ensure, self._settings, self._context)
         if self._kind is CHAT_ENGINE:
             await asyncio.to_thread(_check_gguf, weights.path)
         options: dict[str, Any] = {
-            "weights": str(weights.path),
+            "model": str(weights.path),
+            "max_queue": self._settings.max_queue,
             **self._settings.model_dump(exclude=set(_COMMON), exclude_none=True),
         }
         spec = EngineSpec.for_engine(
@@ -229,6 +239,10 @@ class LeasedExchange:
         self._receiver.on_fail(error)
 
 
+def _ensure(settings: EngineSettings, context: BuildContext) -> Weights:
+    return catalog.ensure(settings.weights, offline=context.offline, announce=log.warning)
+
+
 def _check_gguf(path: Path) -> None:
     """Refuse at the start what the engine could only refuse at the first request."""
     try:
@@ -247,7 +261,18 @@ def _build_gguf(settings: TargetSettings, context: BuildContext) -> Backend:
 
 def _build_embedding(settings: TargetSettings, context: BuildContext) -> Backend:
     assert isinstance(settings, EmbeddingSettings)
-    return LocalEngine(EMBED_ENGINE, settings, context)
+    if settings.isolate == "process":
+        return LocalEngine(EMBED_ENGINE, settings, context)
+    from headgate.local.embedding import ThreadEmbedding
+
+    return ThreadEmbedding(
+        context.model,
+        lambda: _ensure(settings, context).path,
+        truncate=settings.truncate,
+        n_threads=settings.n_threads,
+        max_queue=settings.max_queue,
+        preload=settings.preload,
+    )
 
 
 GGUF = BackendType(GgufSettings, _build_gguf)

@@ -37,11 +37,10 @@ def serve(settings: Settings, *, keep_going: bool = False, offline: bool = False
     server = settings.server
     logs = logging_setup.setup(server.log_format, server.log_level)
     try:
-        sock = bind(server)
-        access = logs.access if server.access_log else None
-        observers = build.Observers(Metrics(), access, tracing.configure())
-        gateway = build.build(settings, offline=offline, keep_going=keep_going, observers=observers)
-        with contextlib.closing(sock):
+        with contextlib.closing(bind(server)) as sock:
+            access = logs.access if server.access_log else None
+            observers = build.Observers(Metrics(), access, tracing.configure())
+            gateway = build.build(settings, offline=offline, keep_going=keep_going, observers=observers)
             return _run(_serve(gateway, sock, keep_going))
     finally:
         logs.close()
