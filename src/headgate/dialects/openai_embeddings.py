@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-import sys
-from array import array
+import struct
 from typing import Annotated, Any
 
 import msgspec
@@ -190,20 +189,14 @@ def _vector(value: object) -> bytes | None:
     if not isinstance(value, list) or not value:
         return None
     try:
-        numbers = array("f", value)
-    except (TypeError, OverflowError):
+        return struct.pack(f"<{len(value)}f", *value)
+    except (struct.error, OverflowError):
         return None
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tobytes()
 
 
-def floats(vector: bytes) -> list[float]:
+def floats(vector: bytes) -> tuple[float, ...]:
     """Little-endian float32 as numbers."""
-    numbers = array("f", vector)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers.tolist()
+    return struct.unpack(f"<{len(vector) // 4}f", vector)
 
 
 def _own(request: EmbedRequest) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """Reading along on the pass-through lane: usage, finish reason and end of an answer in OpenAI's JSON.
 
-A chunk that differs from the one before only in the text of one string is told apart from all others by
-two comparisons and one search, and is not parsed.
+A chunk that differs from an earlier dull one only in the text of one string is not parsed.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -14,6 +12,7 @@ import msgspec
 from headgate.core.call import Usage
 from headgate.core.errors import StreamBroken
 from headgate.dialects import sse
+from headgate.dialects.chunk_template import ChunkTemplate
 from headgate.dialects.openai_chat.vocabulary import usage_from_wire
 
 MAX_BODY = 1024 * 1024
@@ -23,7 +22,6 @@ TAIL = 16 * 1024
 _NEVER = b"\0 no chunk starts or ends like this"
 _LESSONS = 64
 """Attempts to learn what dull chunks look like; streams in which every chunk differs are not worth more."""
-_TEXT = re.compile(rb'"(?:content|arguments|reasoning_content|reasoning)"\s*:\s*"')
 
 _Verdict: TypeAlias = Literal["dull", "telling", "odd", "garbled"]
 
@@ -35,7 +33,7 @@ class _Choice(msgspec.Struct):
 class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
     usage: dict[str, Any] | None = None
-    error: msgspec.Raw | None = None
+    error: Any = None
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
@@ -69,7 +67,7 @@ class _Notes:
         if chunk.usage is not None:
             self._count(chunk.usage)
             verdict = "telling"
-        if chunk.error is not None and bytes(chunk.error) != b"null":
+        if chunk.error is not None:
             self.failed = True
             verdict = "telling"
         return verdict
@@ -93,8 +91,7 @@ class StreamObserver(_Notes):
         self._suffix = _NEVER
 
     def feed(self, data: bytes) -> None:
-        # Equal to a dull event seen before but for the inside of one JSON string, with no quote in it:
-        # so nothing but that string's text is new.
+        # Equal to a dull event seen before but for the text of one JSON string: see ChunkTemplate.
         if (
             data.startswith(self._prefix)
             and data.endswith(self._suffix)
@@ -139,18 +136,17 @@ class StreamObserver(_Notes):
         return self._note(event.data)
 
     def _learn(self, data: bytes) -> None:
-        """Remember what stands before and behind the text of a chunk."""
         self._lessons -= 1
-        found = _TEXT.search(data)
-        if found is None:
-            return
-        close = data.find(b'"', found.end())
-        if close >= 0 and b"\\" not in data[found.end() : close]:
-            self._prefix, self._suffix = data[: found.end()], data[close:]
+        template = ChunkTemplate.learn(data)
+        if template is not None:
+            self._prefix, self._suffix = template
 
 
 class BodyObserver(_Notes):
-    """For a plain answer of any operation. `terminal`, after `end()`: the JSON is complete."""
+    """For a plain answer of any operation.
+
+    `terminal`, after `end()`: the JSON is complete; of an answer above MAX_BODY, that it ends in a brace.
+    """
 
     __slots__ = ("_chunks", "_long", "_size")
 

@@ -8,13 +8,17 @@ import msgspec
 
 from headgate.core.call import Usage
 from headgate.core.errors import HeadgateError, StreamBroken
-from headgate.core.events import ChatEvent, Failed, UsageReported
+from headgate.core.events import ChatEvent, DeltaField, Failed, PartDelta, UsageReported
 from headgate.core.fold import unfold
 from headgate.dialects import sse
+from headgate.dialects.chunk_template import ChunkTemplate
 from headgate.dialects.openai_chat.choice_decoder import ChoiceDecoder
 from headgate.dialects.openai_chat.result_codec import KNOWN_FIELDS, decode_result, finished, started
 from headgate.dialects.openai_chat.vocabulary import NAME, usage_from_wire
 from headgate.dialects.openai_errors import error_from_value
+
+_LESSONS = 64
+"""Attempts to learn the form of a chunk; a stream in which every chunk differs is not worth more."""
 
 
 class StreamDecoder:
@@ -35,8 +39,16 @@ class StreamDecoder:
         self._late: dict[str, Any] = {}
         self._usage = Usage()
         self._choices: dict[int, ChoiceDecoder] = {}
+        self._template: ChunkTemplate | None = None
+        self._repeated: tuple[int, int, DeltaField] = (0, 0, "text")
+        self._lessons = _LESSONS
 
     def feed(self, data: bytes) -> list[ChatEvent]:
+        template = self._template
+        if template is not None and data.startswith(template.prefix) and data.endswith(template.suffix):
+            repeated = self._repeat(data[len(template.prefix) : -len(template.suffix)])
+            if repeated is not None:
+                return [repeated]
         if self._ended:
             return []
         if self._fresh:
@@ -44,14 +56,41 @@ class StreamDecoder:
         if self._json is not None:
             return self._keep_json(data)
         events: list[ChatEvent] = []
+        from_start = self._sse.idle
         try:
             for event in self._sse.feed(data):
                 self._take(event, events)
         except HeadgateError as error:
             self._fail(error, events)
+        self._template = None
+        if from_start and len(events) == 1 and self._sse.idle and self._lessons:
+            self._learn(data, events[0])
         return events
 
+    def _repeat(self, text: bytes) -> PartDelta | None:
+        """The delta of a chunk like the last one; None if its text needs a parser."""
+        if b'"' in text or b"\\" in text or not text:
+            return None
+        try:
+            delta = text.decode()
+        except UnicodeDecodeError:
+            return None
+        index, choice, field = self._repeated
+        return PartDelta(index, delta, choice, field) if delta.isprintable() else None
+
+    def _learn(self, data: bytes, event: ChatEvent) -> None:
+        """Remember the form of a chunk that was one delta and nothing else."""
+        if not isinstance(event, PartDelta) or event.logprobs is not None or data.count(b"data:") != 1:
+            return
+        self._lessons -= 1
+        template = ChunkTemplate.learn(data)
+        if template is None or data[len(template.prefix) : -len(template.suffix)] != event.delta.encode():
+            return
+        self._template = template
+        self._repeated = (event.index, event.choice, event.field)
+
     def end(self) -> list[ChatEvent]:
+        self._template = None
         if self._ended:
             return []
         events: list[ChatEvent] = []
