@@ -141,7 +141,8 @@ class EmbeddingModel:
     def _tokens(self, inputs: Sequence[str] | Sequence[Sequence[int]]) -> list[Sequence[int]]:
         limit = self.recipe.max_length
         tokens: list[Sequence[int]] = []
-        for index, item in enumerate(inputs):
+        items: Sequence[str | Sequence[int]] = inputs
+        for index, item in enumerate(items):
             if isinstance(item, str):
                 ids: Sequence[int] = self._encoded(item, index)
             else:
