@@ -26,7 +26,7 @@ from bench.servers import Server, prepare
 ENDLESS = 1_000_000_000
 SETTLE = 0.5
 """Seconds before a window of streams, and before idle memory is read."""
-OPENING = 30.0
+OPENING = 10.0
 """Seconds until all streams of a scenario have had their first event, at most."""
 
 
@@ -219,7 +219,7 @@ class Rig:
     def _streams(self, scenario: Scenario, running: Running) -> Figures:
         """A window in the middle of long streams, so that opening and ending them is not in it."""
         seconds = scenario.seconds * self.scale
-        with self._load_process(scenario, running, deadline=OPENING + SETTLE + seconds + 20) as load:
+        with self._load_process(scenario, running, deadline=OPENING + SETTLE + seconds + 5) as load:
             progress = _ProgressFile(self._progress_path)
             waited_until = time.perf_counter() + OPENING
             while progress.read().opened < scenario.connections and time.perf_counter() < waited_until:

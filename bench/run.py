@@ -20,7 +20,7 @@ from bench.build import BenchError
 from bench.rig import Figures, Rig, Running
 from bench.scenarios import SCENARIOS, Scenario
 from bench.servers import REFERENCE, SERVERS, Server, find_program, install
-from bench.table import SUBJECT, add_latency, render
+from bench.table import SUBJECT, added_latency, render, unsteady
 
 BUDGET = 225.0
 """Seconds for the whole run; a round that would not fit is left out, and the heading says so."""
@@ -40,26 +40,31 @@ class Run:
         self.rounds = 1 if quick else 3
         self.scale = 0.4 if quick else 1.0
         self.samples: dict[str, dict[str, list[float]]] = {}
-        self.errors: list[str] = []
+        self.errors: list[tuple[str, str]] = []
         self.rounds_done = 0
 
     def execute(self, folder: Path) -> None:
         begun = time.perf_counter()
         with Rig(folder, self.scale) as rig:
-            for number in range(self.rounds):
-                passed = time.perf_counter() - begun
-                if number and passed / number > BUDGET - passed:
-                    say(f"no time for round {number + 1}: {passed:.0f} s have passed")
+            for server in [server for server in self.servers if server.alone]:
+                self._round(rig, [server], f"{server.name} alone", forward=True)
+            together = [server for server in self.servers if not server.alone]
+            longest = 0.0
+            for number in range(self.rounds if together else 0):
+                start = time.perf_counter()
+                if start - begun + longest > BUDGET:
+                    say(f"no time for round {number + 1}: {start - begun:.0f} s have passed")
                     break
-                self._round(rig, number)
+                self._round(rig, together, f"round {number + 1}/{self.rounds}", forward=number % 2 == 0)
+                together = [server for server in together if server in self.servers]
+                longest = max(longest, time.perf_counter() - start)
                 self.rounds_done += 1
-        add_latency(self.samples)
 
-    def _round(self, rig: Rig, number: int) -> None:
+    def _round(self, rig: Rig, servers: Sequence[Server], label: str, *, forward: bool) -> None:
         started: list[Running] = []
         try:
-            for server in list(self.servers):
-                self._progress(number, server.name, "start")
+            for server in servers:
+                say(f"[{label}] {server.name}: start")
                 try:
                     running = rig.start(server)
                 except BenchError as error:
@@ -70,30 +75,31 @@ class Run:
                 if running.name == SUBJECT:
                     self._keep(SUBJECT, Figures({"import.ms": import_seconds() * 1e3}))
             for scenario in self.scenarios:
-                contenders = [rig.direct, *started] if scenario.direct else started
-                for running in contenders if number % 2 == 0 else reversed(contenders):
-                    self._progress(number, running.name, scenario.title)
-                    self._keep(running.name, rig.measure(scenario, running))
+                # The baseline in the same round, because the machine's own pace differs between rounds.
+                baseline = rig.measure(scenario, rig.direct).values if scenario.direct else {}
+                for running in started if forward else reversed(started):
+                    say(f"[{label}] {running.name}: {scenario.title}")
+                    figures = rig.measure(scenario, running)
+                    self._keep(running.name, figures)
+                    self._keep(running.name, Figures(added_latency(figures.values, baseline)))
         finally:
             for running in started:
                 rig.stop(running)
 
-    def _progress(self, number: int, server: str, what: str) -> None:
-        say(f"[round {number + 1}/{self.rounds}] {server}: {what}")
-
     def _give_up(self, server: Server, reason: str) -> None:
         say(f"{server.name} is left out: {reason}")
         self.servers.remove(server)
-        self.errors.append(reason)
+        self.errors.append((server.name, reason))
 
     def _keep(self, server: str, figures: Figures) -> None:
         for metric, value in figures.values.items():
             self.samples.setdefault(server, {}).setdefault(metric, []).append(value)
         for error in figures.errors:
             say(f"error: {error}")
-        self.errors += figures.errors
+        self.errors += [(server, error) for error in figures.errors]
 
     def heading(self) -> str:
+        """When, where and how often; a peer that is measured alone is measured once."""
         rounds = f"median of {self.rounds_done} rounds" if self.rounds_done > 1 else "one round"
         return f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, Linux {platform.release()}, {rounds}"
 
@@ -104,7 +110,7 @@ class Run:
                 "python": platform.python_version(),
                 "servers": [server.name for server in self.servers],
                 "samples": self.samples,
-                "errors": self.errors,
+                "errors": [error for _, error in self.errors],
             },
             indent=1,
         )
@@ -184,7 +190,7 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: measured without errors; 1: with errors, which are listed; 2: could not run; 130: interrupted."""
+    """0: measured; 1: with errors of the subject or the reference; 2: could not run; 130: interrupted."""
     options = parser().parse_args(arguments)
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
@@ -200,11 +206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         signal.signal(signal.SIGTERM, before)
     print(run.heading() + "\n")
-    print(render(run.samples, [server.name for server in run.servers]))
-    if REFERENCE not in [server.name for server in run.servers]:
+    names = [server.name for server in run.servers]
+    print(render(run.samples, names))
+    if doubts := unsteady(run.samples, names):
+        print("\nUnsteady between rounds; something else used the machine: " + "; ".join(doubts) + ".")
+    if REFERENCE not in names:
         print(f"\nWithout {REFERENCE} nothing is compared.")
-    for complaint in run.errors:
+    for _, complaint in run.errors:
         print(f"\n**Error** {complaint}")
     if options.json:
         options.json.write_text(run.as_json() + "\n", encoding="utf-8")
-    return 1 if run.errors else 0
+    return 1 if {SUBJECT, REFERENCE} & {server for server, _ in run.errors} else 0

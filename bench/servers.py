@@ -29,6 +29,7 @@ class Server:
         remedy: what to type when it is missing.
         debian: package to install when the program is missing and we are root.
         ready_timeout: seconds until the first answer, at most.
+        alone: so slow that what it still has to do would disturb the others: measured before them, once.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Server:
     environment: Mapping[str, str] = field(default_factory=dict)
     debian: str | None = None
     ready_timeout: float = 15.0
+    alone: bool = False
 
 
 REFERENCE = "nginx"
@@ -153,6 +155,7 @@ SERVERS = (
         },
         remedy="pip install 'litellm[proxy]' into an environment on PATH",
         ready_timeout=60.0,
+        alone=True,
     ),
 )
 

@@ -11,6 +11,8 @@ from typing_extensions import override
 from bench.servers import REFERENCE
 
 SUBJECT = "headgate"
+UNSTEADY = 1.3
+"""Ratio of the dearest to the cheapest round above which a CPU figure is reported as unsteady."""
 Samples = Mapping[str, Mapping[str, Sequence[float]]]
 """Server, then metric, then one value for each round."""
 
@@ -63,18 +65,14 @@ ROWS = (
 )
 
 
-def add_latency(samples: dict[str, dict[str, list[float]]], baseline: str = "direct") -> None:
-    """Derive added latency: each server's percentile less the same percentile without a server between.
-
-    Round by round, because the machine's own pace differs between rounds.
-    """
-    for metric in ("p50_us", "p99_us"):
-        direct = samples.get(baseline, {}).get(f"latency1.{metric}", [])
-        for server, metrics in samples.items():
-            if server != baseline and (through := metrics.get(f"latency1.{metric}")):
-                added = [a - b for a, b in zip(through, direct, strict=False)]
-                if added:
-                    metrics[f"latency1.added_{metric}"] = added
+def added_latency(through: Mapping[str, float], direct: Mapping[str, float]) -> dict[str, float]:
+    """Each latency percentile less the same percentile without a server between, as `….added_p50_us`."""
+    return {
+        f"{scenario}.added_{name}": value - direct[metric]
+        for metric, value in through.items()
+        for scenario, name in [metric.split(".", 1)]
+        if name in ("p50_us", "p99_us") and metric in direct
+    }
 
 
 def medians(samples: Samples) -> dict[str, dict[str, float]]:
@@ -82,6 +80,18 @@ def medians(samples: Samples) -> dict[str, dict[str, float]]:
         server: {metric: median(values) for metric, values in metrics.items() if values}
         for server, metrics in samples.items()
     }
+
+
+def unsteady(samples: Samples, servers: Sequence[str], rows: Sequence[Row] = ROWS) -> list[str]:
+    """CPU figures whose rounds lie so far apart that something else was at work on the machine."""
+    found = []
+    for row in rows:
+        for server in servers:
+            values = samples.get(server, {}).get(row.metric, ())
+            if row.compared and values and max(values) > UNSTEADY * min(values):
+                low, high = _number(min(values), row.digits), _number(max(values), row.digits)
+                found.append(f"{server}, {row.title}: {low} to {high}")
+    return found
 
 
 def _number(value: float, digits: int) -> str:
