@@ -55,7 +55,8 @@ def _missing_key(error: KeyError, table: Table) -> InvalidData | None:
     key = error.args[0] if error.args else None
     if not isinstance(key, str):
         return None
-    names = re.findall(r"'([^']+)'", key) if "not in index" in key or "are in the [columns]" in key else [key]
+    several = any(words in key for words in ("not in index", "are in the [columns]", "not found in axis"))
+    names = re.findall(r"'([^']+)'", key) if several else [key]
     missing = [name for name in names if name not in table.columns and name != "str"]
     return missing_column(missing[0]) if missing else None
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headgate.core.errors import ConfigError, InvalidData
+from headgate.core.errors import ConfigError, InvalidData, MissingExtra
 from headgate.core.operations import Table
 from headgate.local.diagnosis import missing_column
 from headgate.local.frames import frame_of, require_pandas
@@ -22,9 +22,12 @@ def load_skops(path: Path, target: Target, trust_types: Sequence[str]) -> Estima
 
     Raises:
         ConfigError: it holds other types, or is no skops file.
+        MissingExtra: skops is not installed.
     """
-    import skops.io
-
+    try:
+        import skops.io
+    except ImportError:
+        raise MissingExtra(f"{path}: a skops model", "sklearn") from None
     try:
         unknown = sorted(set(skops.io.get_untrusted_types(file=path)) - set(trust_types))
         if unknown:

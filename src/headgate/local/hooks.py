@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +137,7 @@ class TableRunner:
         if self._hooks.post_process is not None:
             last = "post_process"
             frame = frame_of(Table(scores.names or (), scores.columns))
-            output = self._code.call(last, table, self._hooks.post_process, frame, self._model)
+            output = self._code.call(last, table, partial(self._hooks.post_process, frame, self._model))
             scores = self._named_scores(output, table, last)
         return answer(scores, self._target, self._named(last))
 
@@ -148,7 +149,9 @@ class TableRunner:
     def _transformed(self, table: Table) -> Table | pd.DataFrame:
         if self._hooks.transform is None:
             return frame_of(table) if self._hooks.score is not None else table
-        frame = self._code.call("transform", table, self._hooks.transform, frame_of(table), self._model)
+        frame = self._code.call(
+            "transform", table, partial(self._hooks.transform, frame_of(table), self._model)
+        )
         if not is_frame(frame):
             raise model_error(
                 f"{self._named('transform')} returned a {type(frame).__name__}, not a DataFrame"
@@ -162,12 +165,12 @@ class TableRunner:
     def _scored(self, table: Table, data: Any, parameters: Mapping[str, Any]) -> Scores:
         if self._hooks.score is not None:
             kwargs = self._kwargs(self._hooks.score, parameters)
-            output = self._code.call("score", table, self._hooks.score, data, self._model, **kwargs)
+            output = self._code.call("score", table, partial(self._hooks.score, data, self._model, **kwargs))
             return self._named_scores(output, table, "score")
         if parameters:
             raise UnsupportedParameter("the model takes no parameters beside the data", param=min(parameters))
         assert self._scorer is not None
-        scores: Scores = self._code.call("the artefact", table, self._scorer.score, data)
+        scores: Scores = self._code.call("the artefact", table, partial(self._scorer.score, data))
         return named(scores, self._target, table.rows, self._named("the artefact"))
 
     def _named_scores(self, output: Any, table: Table, hook: str) -> Scores:

@@ -44,6 +44,7 @@ class FolderModules(MetaPathFinder):
         self.package = f"headgate_folder_{next(_numbers)}_{re.sub(r'[^0-9A-Za-z]', '_', name)}"
         self._builtins: Mapping[str, Any] = vars(builtins) | {"__import__": self._import}
         self._has: dict[str, bool] = {}
+        self._aliases: _PlainNames | None = None
         package = ModuleType(self.package)
         package.__path__ = [str(folder)]
         sys.modules[self.package] = package
@@ -69,11 +70,12 @@ class FolderModules(MetaPathFinder):
         folder, `importlib.import_module("preprocessing")`. One folder at a time, process-wide.
         """
         with _plain_names:
-            aliases = _PlainNames(self)
+            self._aliases = aliases = _PlainNames(self)
             sys.meta_path.insert(0, aliases)
             try:
                 yield
             finally:
+                self._aliases = None
                 sys.meta_path.remove(aliases)
                 for name in aliases.given:
                     sys.modules.pop(name, None)
@@ -115,6 +117,8 @@ class FolderModules(MetaPathFinder):
         if level or not self.has(top):
             return builtins.__import__(name, globals, locals, fromlist, level)
         module = builtins.__import__(f"{self.package}.{name}", globals, locals, fromlist, 0)
+        if self._aliases is not None:  # unpickling calls this too, and then looks into sys.modules
+            self._aliases.give(name)
         return module if fromlist else sys.modules[f"{self.package}.{top}"]
 
 
@@ -149,6 +153,17 @@ class _PlainNames(MetaPathFinder, Loader):
         if below and top not in self.given:
             return None
         return ModuleSpec(fullname, self)
+
+    def give(self, name: str) -> None:
+        """Make `name` and the packages that it is in known, except where the name is taken."""
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            dotted = ".".join(parts[:end])
+            if dotted not in sys.modules:
+                sys.modules[dotted] = self._modules.load(dotted)
+                self.given.append(dotted)
+            elif dotted not in self.given:
+                return
 
     @override
     def create_module(self, spec: ModuleSpec) -> ModuleType:

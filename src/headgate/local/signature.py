@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
@@ -240,7 +241,7 @@ class FunctionRunner:
         return PredictResult([self._one(positional, keywords, table) for positional, keywords in arguments])
 
     def _one(self, positional: list[Any], keywords: dict[str, Any], table: Table) -> Any:
-        result = self._code.call(self._name, table, self._function, *positional, **keywords)
+        result = self._code.call(self._name, table, partial(self._function, *positional, **keywords))
         try:
             return plain(result)
         except NotPlain as error:

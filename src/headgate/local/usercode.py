@@ -44,15 +44,15 @@ class UserCode:
             log.debug("%s: %s failed", self.place, what, exc_info=True)
             raise ConfigError(self._at_load(what, error)) from error
 
-    def call(self, what: str, table: Table, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """Run a part of a prediction.
+    def call(self, what: str, table: Table, function: Callable[[], Any]) -> Any:
+        """Run a part of a prediction; `function` has its arguments already.
 
         Raises:
             InvalidData: the error is recognised as one that `table` caused.
             Internal: any other; the log has the trace.
         """
         try:
-            return self._finished(function(*args, **kwargs))
+            return self._finished(function())
         except HeadgateError:
             raise
         except (Exception, SystemExit) as error:
