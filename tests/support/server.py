@@ -57,7 +57,7 @@ class Running:
         if edit is not None:
             edit(self.gateway)
         self._keep_going = keep_going
-        self._fast = fast
+        self.fast = fast
         self._socket = bind(settings.server)
         self.port: int = self._socket.getsockname()[1]
         self._started: Future[None] = Future()
@@ -91,7 +91,7 @@ class Running:
     async def _main(self) -> None:
         await build.start(self.gateway, keep_going=self._keep_going)
         config = uvicorn_config(self.gateway)
-        if not self._fast:
+        if not self.fast:
             config.http = "httptools"
         self._server = _Quiet(config)
         self._started.set_result(None)  # the socket listens: connections wait for the server

@@ -9,23 +9,34 @@ ASGI application, which serves the same routes through the same relay.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Sequence
 from typing import Any
 
+import httptools
 from typing_extensions import override
 from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from headgate.core.errors import PayloadTooLarge
+from headgate.core.errors import HeadgateError, InvalidRequest, PayloadTooLarge
+from headgate.observe.logs import request_id
 from headgate.server.calls import begin
+from headgate.server.failures import internal, response_for
 from headgate.server.gateway import Endpoint, Gateway
 from headgate.server.relay import Relay
 
+log = logging.getLogger("headgate.server")
+
 LINGER = 5.0
 """Seconds for which the rest of a refused body is read and thrown away."""
+
+MAX_HEAD = 64 * 1024
+"""Bytes, beyond one read, that may come before a request's head is whole, or between pieces of its body."""
+
+_HOP = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
 class HotCycle:
@@ -144,6 +155,94 @@ class FastLaneProtocol(HttpToolsProtocol):
         self._running: RequestResponseCycle | None = None
         """The request that the ASGI application is answering; `cycle` may be a later, pipelined one."""
         self._lingering = False
+        self._unread = 0
+        """Bytes since the parser last had something to tell: what it holds of a head or of trailers."""
+        self._declining = False
+        """The request being parsed asks for another protocol: it is read again without that."""
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        self._unread += len(data)
+        try:
+            while data:
+                try:
+                    self.parser.feed_data(data)
+                    break
+                except httptools.HttpParserUpgrade as upgrade:
+                    data = self._without_upgrade() + data[upgrade.args[0] :]
+        except httptools.HttpParserCallbackError as error:
+            self._refuse_http(self._defect(error))
+        except httptools.HttpParserError as error:
+            self._refuse_http(
+                InvalidRequest(f"This is not an HTTP/1.1 request: {error}", code="invalid_http")
+            )
+        else:
+            if self._unread > MAX_HEAD:
+                self._refuse_http(
+                    InvalidRequest(
+                        f"The request's head is over the limit of {MAX_HEAD} bytes",
+                        code="head_too_large",
+                        status=431,
+                    )
+                )
+
+    def _defect(self, error: httptools.HttpParserCallbackError) -> HeadgateError:
+        """A callback raised: because of a target without a path, or through a defect of ours."""
+        try:
+            readable = httptools.parse_url(self.url).path is not None
+        except httptools.HttpParserInvalidURLError:
+            readable = False
+        if not readable:
+            return InvalidRequest("The request's target has no path that can be read", code="invalid_http")
+        rid = request_id(self.headers)
+        log.error("a request could not be begun", exc_info=error, extra={"request_id": rid})
+        return internal(rid)
+
+    def _without_upgrade(self) -> bytes:
+        """The head just parsed, without its wish for another protocol (RFC 9110 7.8: it may be ignored).
+
+        llhttp stops at such a head and leaves the body to the other protocol, but clients that try HTTP/2
+        in the clear send one with the body of an ordinary request.
+
+        Raises:
+            httptools.HttpParserError: it asks for a tunnel, which can't be ignored.
+        """
+        self._declining = False
+        method = self.parser.get_method()
+        if method == b"CONNECT":
+            raise httptools.HttpParserError("this server is no proxy")
+        lines = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
+        lines += [name + b": " + value for name, value in self.headers if name not in _HOP]
+        if not self.parser.should_keep_alive():
+            lines.append(b"connection: close")
+        self.parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join([*lines, b"", b""])
+
+    def _refuse_http(self, error: HeadgateError) -> None:
+        """What came is not HTTP, and so where the next request begins is not known: answer and close.
+
+        An answer that is under way can't be followed by another one: then closing is all there is.
+        """
+        cycle: HotCycle | RequestResponseCycle | None = self.cycle  # None until the first request
+        if isinstance(cycle, RequestResponseCycle):
+            answerable = cycle.more_body and not cycle.response_started and self._running is cycle
+        else:
+            answerable = cycle is not None and cycle.more_body
+        if cycle is None or cycle.response_complete:
+            answerable = not self._lingering
+        if answerable:
+            if cycle is not None:
+                cycle.disconnected = True
+            response = response_for(self.url.decode("latin-1"), error)
+            parts = [STATUS_LINE[response.status_code]]
+            fields = [*self.server_state.default_headers, *response.raw_headers]
+            for name, value in [*fields, (b"x-request-id", request_id(()).encode("ascii"))]:
+                parts += (name, b": ", value, b"\r\n")
+            parts += (b"connection: close\r\n\r\n", bytes(response.body))
+            self.transport.write(b"".join(parts))
+            self.gateway.metrics.http_request("_invalid", None, response.status_code, 0.0)
+        self.transport.close()
 
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -167,15 +266,21 @@ class FastLaneProtocol(HttpToolsProtocol):
 
     @override
     def on_headers_complete(self) -> None:
+        self._unread = 0
+        if self.parser.should_upgrade():
+            self._declining = True
+            return
         endpoint = self.gateway.hot_routes.get(self.url)
         if endpoint is None or not self._plain_post():
             self._receiving = None
             super().on_headers_complete()
+            self.headers = []
             return
         hot = HotCycle(self, endpoint, self.headers, self.parser.should_keep_alive())
+        self.headers = []  # trailers end up here: they are not the head's fields (RFC 9110 6.5.1)
         self.cycle = hot  # type: ignore[assignment]
         self._hot = self._receiving = hot
-        for name, value in self.headers:
+        for name, value in hot.headers:
             if name == b"content-length" and int(value) > self.gateway.max_body:
                 self._refuse_body(hot)
 
@@ -191,12 +296,12 @@ class FastLaneProtocol(HttpToolsProtocol):
             and (cycle is None or cycle.response_complete)
             and not self.root_path
             and not self.expect_100_continue
-            and not self.parser.should_upgrade()
             and self.parser.get_http_version() == "1.1"
         )
 
     @override
     def on_body(self, body: bytes) -> None:
+        self._unread = 0
         hot = self._receiving
         if hot is None:
             super().on_body(body)
@@ -209,6 +314,9 @@ class FastLaneProtocol(HttpToolsProtocol):
 
     @override
     def on_message_complete(self) -> None:
+        self._unread = 0
+        if self._declining:
+            return
         hot, self._receiving = self._receiving, None
         if hot is None:
             super().on_message_complete()

@@ -1,0 +1,593 @@
+"""Bad input on the hot routes, both lanes: a clear 4xx in OpenAI's shape, and the server serves on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import remote
+from tests.support.client import Answer, Connection, request
+from tests.support.server import Running, settings_from
+from tests.support.upstream import Seen, Step, Upstream, completion, plain
+
+CHAT = "/v1/chat/completions"
+EMBED = "/v1/embeddings"
+HOT = (CHAT, EMBED)
+JSON = {"content-type": "application/json"}
+MAX_BODY = 20_000_000
+ASK = {"model": "double", "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def _answers(_: Seen) -> AsyncIterator[Step]:
+    yield plain(200, completion())
+
+
+@pytest.fixture(scope="module", params=["fast", "asgi"])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with Upstream(_answers) as upstream:
+        models = {
+            "gpt-4o": remote(upstream),
+            "double": {"backend": "scripted"},
+            "endless": {"backend": "scripted", "fault": {"kind": "stall", "after": 1}},
+        }
+        content = {"server": {"max_body": MAX_BODY}, "models": models}
+        settings = settings_from(tmp_path_factory.mktemp("bad"), content)
+        with Running(settings, fast=request.param == "fast") as running:
+            yield running
+
+
+fast_only = pytest.mark.parametrize("server", ["fast"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def serves_on(server: Running) -> Iterator[None]:
+    """Whatever a test has sent: the next caller is answered, and nothing is left under way."""
+    yield
+    assert request(server.port, "POST", CHAT, ASK).status == 200
+    assert server.gateway.in_flight == 0
+
+
+def refused(answer: Answer, status: int, code: str | None = None, param: str | None = None) -> str:
+    """Check the shape of a refusal; its message."""
+    assert answer.status == status, answer.body[:300]
+    assert answer.headers["content-type"].startswith("application/json")
+    assert answer.headers["x-request-id"]
+    error = answer.error
+    assert error.keys() == {"message", "type", "param", "code"}
+    assert error["type"] == "invalid_request_error"
+    if code is not None:
+        assert error["code"] == code
+    if param is not None:
+        assert error["param"] == param
+    message: str = error["message"]
+    assert message
+    assert "Traceback" not in message
+    return message
+
+
+def raw(port: int, data: bytes) -> list[Answer]:
+    """Send `data` as it is and read answers until the server closes."""
+    answers = []
+    with Connection(port) as connection:
+        connection.socket.sendall(data)
+        try:
+            while True:
+                answers.append(connection.answer())
+                if answers[-1].headers.get("connection") == "close":
+                    assert connection.closed()
+                    return answers
+        except ConnectionError:
+            return answers
+
+
+def post(path: str, body: bytes, *fields: str, version: str = "1.1") -> bytes:
+    lines = [f"POST {path} HTTP/{version}", "host: test", "content-type: application/json", *fields]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+BODIES = {
+    "empty": b"",
+    "blank": b"  \r\n ",
+    "malformed": b'{"model": "double", "messages": [',
+    "trailing bytes": b'{"model": "double"} {}',
+    "bare words": b"model=double&stream=true",
+    "array": b'[{"model": "double"}]',
+    "string": b'"double"',
+    "number": b"12e3",
+    "null": b"null",
+    "not UTF-8": b'{"model": "double", "user": "\xff\xfe"}',
+    "UTF-16": '{"model": "double"}'.encode("utf-16"),
+    "nested in a field": b'{"model": "double", "messages": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "nested objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "nested and unclosed": b"[" * 100_000,
+    "NaN": b'{"model": "double", "temperature": NaN}',
+    "control character in a string": b'{"model": "dou\x00ble"}',
+}
+
+
+@pytest.mark.parametrize("path", HOT)
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
+def test_body_that_is_not_one_json_object(server: Running, path: str, body: bytes) -> None:
+    message = refused(request(server.port, "POST", path, body, JSON), 400, "invalid_json")
+    assert "JSON" in message
+
+
+@pytest.mark.parametrize("path", HOT)
+@pytest.mark.parametrize(
+    ("fields", "code", "param"),
+    [
+        ({}, "missing_required_parameter", "model"),
+        ({"model": None}, "invalid_type", "model"),
+        ({"model": 3}, "invalid_type", "model"),
+        ({"model": ["double"]}, "invalid_type", "model"),
+        ({"model": {"name": "double"}}, "invalid_type", "model"),
+        ({"model": True}, "invalid_type", "model"),
+        ({"model": ""}, "invalid_value", "model"),
+        ({"model": "double", "stream": "yes"}, "invalid_type", "stream"),
+        ({"model": "double", "stream": 1}, "invalid_type", "stream"),
+        ({"model": "double", "stream": []}, "invalid_type", "stream"),
+    ],
+)
+def test_fields_that_routing_reads(
+    server: Running, path: str, fields: dict[str, Any], code: str, param: str
+) -> None:
+    body = {"messages": ASK["messages"], "input": "x", **fields}
+    refused(request(server.port, "POST", path, body), 400, code, param)
+
+
+@pytest.mark.parametrize("path", HOT)
+def test_unknown_model_names_its_neighbours(server: Running, path: str) -> None:
+    answer = request(server.port, "POST", path, {**ASK, "model": "gpt-4"})
+    assert "'gpt-4o'" in refused(answer, 404, "model_not_found", "model")
+    answer = request(server.port, "POST", path, {**ASK, "model": "x" * 10_000})
+    assert len(refused(answer, 404, "model_not_found", "model")) < 300
+    answer = request(server.port, "POST", path, {**ASK, "model": "../../etc/passwd\r\nx: y"})
+    refused(answer, 404, "model_not_found", "model")
+
+
+def test_lone_surrogate_in_the_model_is_no_crash(server: Running) -> None:
+    for path in HOT:
+        answer = request(server.port, "POST", path, b'{"model": "\\ud800", "messages": []}', JSON)
+        assert answer.status in (400, 404)
+        refused(answer, answer.status)
+
+
+WRONG_CHAT_FIELDS: list[tuple[str, Any, str]] = [
+    ("messages", None, "messages"),
+    ("messages", [], "messages"),
+    ("messages", "hi", "messages"),
+    ("messages", {"role": "user"}, "messages"),
+    ("messages", ["hi"], "messages[0]"),
+    ("messages", [{}], "messages[0].role"),
+    ("messages", [{"role": 1}], "messages[0].role"),
+    ("messages", [{"role": "boss", "content": "x"}], "messages[0].role"),
+    ("messages", [{"role": "user"}], "messages[0].content"),
+    ("messages", [{"role": "user", "content": 5}], "messages[0].content"),
+    ("messages", [{"role": "user", "content": [5]}], "messages[0].content[0]"),
+    ("messages", [{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
+    ("messages", [{"role": "tool", "content": "x"}], "messages[0].tool_call_id"),
+    ("messages", [{"role": "assistant", "tool_calls": "x"}], "messages[0].tool_calls"),
+    ("temperature", "hot", "temperature"),
+    ("temperature", True, "temperature"),
+    ("top_p", [], "top_p"),
+    ("n", 0, "n"),
+    ("n", 1.5, "n"),
+    ("n", 2, "n"),
+    ("seed", "one", "seed"),
+    ("max_tokens", "10", "max_tokens"),
+    ("max_tokens", -1, "max_tokens"),
+    ("max_completion_tokens", {}, "max_completion_tokens"),
+    ("stop", 1, "stop"),
+    ("stop", [1], "stop[0]"),
+    ("presence_penalty", "x", "presence_penalty"),
+    ("frequency_penalty", {}, "frequency_penalty"),
+    ("logit_bias", [], "logit_bias"),
+    ("logit_bias", {"5": "x"}, "logit_bias"),
+    ("logprobs", "yes", "logprobs"),
+    ("logprobs", True, "logprobs"),
+    ("top_logprobs", "x", "top_logprobs"),
+    ("stream_options", "x", "stream_options"),
+    ("stream_options", {"include_usage": "x"}, "stream_options.include_usage"),
+    ("tools", "x", "tools"),
+    ("tools", [1], "tools[0]"),
+    ("tools", [{}], "tools[0].type"),
+    ("tools", [{"type": "function"}], "tools[0].function"),
+    ("tools", [{"type": "function", "function": {}}], "tools[0].function.name"),
+    ("tools", [{"type": "function", "function": {"name": "f"}}], "tools"),
+    ("tool_choice", 1, "tool_choice"),
+    ("tool_choice", "perhaps", "tool_choice"),
+    ("tool_choice", {"type": "function"}, "tool_choice.function"),
+    ("parallel_tool_calls", "x", "parallel_tool_calls"),
+    ("response_format", "json", "response_format"),
+    ("response_format", {"type": "xml"}, "response_format.type"),
+    ("response_format", {"type": "json_schema"}, "response_format.json_schema"),
+    ("response_format", {"type": "json_object"}, "response_format"),
+    ("reasoning_effort", 3, "reasoning_effort"),
+    ("user", 3, "user"),
+    ("metadata", "x", "metadata"),
+    ("metadata", {"a": 1}, "metadata"),
+    ("service_tier", [], "service_tier"),
+    ("store", "x", "store"),
+]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("field", "value", "param"), WRONG_CHAT_FIELDS)
+def test_wrong_chat_field_of_a_translated_model(
+    server: Running, field: str, value: Any, param: str, stream: bool
+) -> None:
+    answer = request(server.port, "POST", CHAT, {**ASK, "stream": stream, field: value})
+    assert param in refused(answer, 400, param=param) or field == "messages"
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({}, "input"),
+        ({"input": None}, "input"),
+        ({"input": 5}, "input"),
+        ({"input": {}}, "input"),
+        ({"input": []}, "input"),
+        ({"input": ""}, "input"),
+        ({"input": ["a", ""]}, "input[1]"),
+        ({"input": ["a", 5]}, "input[1]"),
+        ({"input": [1, "a"]}, "input[1]"),
+        ({"input": [1.5]}, "input[0]"),
+        ({"input": [-1]}, "input[0]"),
+        ({"input": [[]]}, "input[0]"),
+        ({"input": [[1], ["a"]]}, "input[1][0]"),
+        ({"input": [True]}, "input[0]"),
+        ({"input": "x", "encoding_format": "int8"}, "encoding_format"),
+        ({"input": "x", "encoding_format": 1}, "encoding_format"),
+        ({"input": "x", "dimensions": 0}, "dimensions"),
+        ({"input": "x", "dimensions": "8"}, "dimensions"),
+        ({"input": "x", "user": 1}, "user"),
+    ],
+)
+def test_wrong_embedding_field(server: Running, fields: dict[str, Any], param: str) -> None:
+    refused(request(server.port, "POST", EMBED, {"model": "double", **fields}), 400, param=param)
+
+
+def test_a_million_items_are_refused(server: Running) -> None:
+    million = b"[" + b",".join([b'"a"'] * 1_000_000) + b"]"
+    numbers = b"[" + b",".join([b"1"] * 1_000_000) + b"]"
+    messages = b"[" + b",".join([b'{"role":"user","content":"a"}'] * 400_000) + b"]"
+    for path, name, items in (
+        (EMBED, b"input", million),
+        (EMBED, b"input", numbers),
+        (CHAT, b"messages", messages),
+        (CHAT, b"stop", million),
+        (CHAT, b"tools", million),
+    ):
+        rest = b"" if name == b"messages" else b', "messages": [{"role": "user", "content": "x"}]'
+        body = b'{"model": "double", "%b": %b%b}' % (name, items, rest)
+        assert len(body) < MAX_BODY
+        answer = request(server.port, "POST", path, body, JSON)
+        message = refused(answer, 400, "invalid_value", name.decode())
+        assert "65,536" in message
+
+
+def test_a_message_of_a_million_parts_is_refused(server: Running) -> None:
+    parts = b"[" + b",".join([b'{"type":"text","text":"a"}'] * 500_000) + b"]"
+    body = b'{"model": "double", "messages": [{"role": "user", "content": %b}]}' % parts
+    refused(request(server.port, "POST", CHAT, body, JSON), 400, "invalid_value", "messages[0].content")
+
+
+def test_a_field_given_twice_has_one_meaning(server: Running) -> None:
+    body = b'{"model": "nope", "messages": [{"role": "user", "content": "x"}], "model": "double"}'
+    assert request(server.port, "POST", CHAT, body, JSON).json["model"] == "double"
+
+
+# Larger than allowed.
+
+
+@pytest.mark.parametrize("path", HOT)
+def test_announced_too_large_is_refused_before_the_body_comes(server: Running, path: str) -> None:
+    with Connection(server.port) as connection:
+        connection.socket.sendall(post(path, b"", f"content-length: {MAX_BODY + 1}"))
+        answer = connection.answer()  # nothing of the body was sent
+        assert str(MAX_BODY) in refused(answer, 413, "payload_too_large")
+        assert answer.headers["connection"] == "close"
+
+
+@pytest.mark.parametrize("path", HOT)
+@pytest.mark.parametrize("chunked", [False, True])
+def test_too_large_is_readable_by_a_client_that_sends_it_all(
+    server: Running, path: str, chunked: bool
+) -> None:
+    block = b"x" * 1_000_000
+    with Connection(server.port) as connection:
+        if chunked:
+            connection.socket.sendall(post(path, b"", "transfer-encoding: chunked"))
+            block = b"%x\r\n%b\r\n" % (len(block), block)
+        else:
+            connection.socket.sendall(post(path, b"", f"content-length: {25_000_000}"))
+        for _ in range(25):
+            connection.socket.sendall(block)
+        if chunked:
+            connection.socket.sendall(b"0\r\n\r\n")
+        refused(connection.answer(), 413, "payload_too_large")
+        assert connection.closed()
+
+
+def test_chunked_too_large_is_refused_in_the_middle(server: Running) -> None:
+    with Connection(server.port) as connection:
+        connection.socket.sendall(post(CHAT, b"", "transfer-encoding: chunked"))
+        block = b"%x\r\n%b\r\n" % (1_000_000, b"x" * 1_000_000)
+        for _ in range(21):
+            connection.socket.sendall(block)
+        refused(connection.answer(), 413, "payload_too_large")  # the end of the body was not sent
+
+
+def test_just_large_enough(server: Running) -> None:
+    body = json.dumps(ASK).encode()
+    body = body[:-1] + b', "user": "' + b"u" * (MAX_BODY - len(body) - 12) + b'"}'
+    assert len(body) == MAX_BODY
+    assert request(server.port, "POST", CHAT, body, JSON).status == 200
+
+
+# Types, routes, methods.
+
+
+@pytest.mark.parametrize("path", HOT)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content-type": "text/xml"},
+        {"content-type": "multipart/form-data; boundary=x"},
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "\xff\xfe"},
+        {"content-type": "application/json", "content-encoding": "gzip"},
+        {"content-type": "application/json", "content-encoding": "br"},
+    ],
+)
+def test_unsupported_media_type(server: Running, path: str, fields: dict[str, str]) -> None:
+    body = json.dumps(ASK).encode()
+    head = [f"{name}: {value}" for name, value in fields.items()]
+    lines = [f"POST {path} HTTP/1.1", "host: test", f"content-length: {len(body)}", *head, "", ""]
+    with Connection(server.port) as connection:
+        connection.socket.sendall("\r\n".join(lines).encode("latin-1") + body)
+        refused(connection.answer(), 415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-8", "APPLICATION/JSON", "application/vnd.x+json", ""]
+)
+def test_supported_media_types(server: Running, kind: str) -> None:
+    body = json.dumps(ASK).encode()
+    assert request(server.port, "POST", CHAT, body, {"content-type": kind}).status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/nope",
+        "/v1/chat/completions/",
+        "/v1/embeddings/",
+        "//v1/chat/completions",
+        "/v1/chat/completions%00",
+        "/V1/chat/completions",
+        "/nope?x=%ff",
+        "/" + "x" * 5000,
+    ],
+)
+def test_unknown_route(server: Running, path: str) -> None:
+    for method in ("GET", "POST"):
+        message = refused(request(server.port, method, path, b""), 404, "not_found")
+        assert len(message) < 400
+
+
+@pytest.mark.parametrize("path", HOT)
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+def test_wrong_method(server: Running, path: str, method: str) -> None:
+    answer = request(server.port, method, path)
+    assert method in refused(answer, 405, "method_not_allowed")
+    assert answer.headers["allow"] == "POST"
+
+
+def test_head_has_no_body(server: Running) -> None:
+    with Connection(server.port) as connection:
+        connection.send("HEAD", CHAT)
+        status, _ = connection.head()
+        assert status == 405
+        assert connection.request("GET", "/livez").status == 200  # and no bytes were left between
+
+
+def test_query_string_on_a_hot_route_is_let_through(server: Running) -> None:
+    assert request(server.port, "POST", f"{CHAT}?api-version=1", ASK).status == 200
+
+
+# HTTP itself.
+
+GARBAGE = {
+    "two lengths": post(CHAT, b"{}", "content-length: 2", "content-length: 7"),
+    "list of lengths": post(CHAT, b"{}", "content-length: 2, 7"),
+    "negative length": post(CHAT, b"{}", "content-length: -1"),
+    "signed length": post(CHAT, b"{}", "content-length: +2"),
+    "length in words": post(CHAT, b"{}", "content-length: two"),
+    "hexadecimal length": post(CHAT, b"{}", "content-length: 0x2"),
+    "length past 64 bits": post(CHAT, b"{}", "content-length: 99999999999999999999999"),
+    "length and chunked": post(CHAT, b"0\r\n\r\n", "content-length: 5", "transfer-encoding: chunked"),
+    "chunked and length": post(CHAT, b"0\r\n\r\n", "transfer-encoding: chunked", "content-length: 5"),
+    "chunked is not last": post(CHAT, b"0\r\n\r\n", "transfer-encoding: chunked, gzip"),
+    "unknown transfer coding": post(CHAT, b"{}", "transfer-encoding: xchunked"),
+    "chunk size": post(CHAT, b"zz\r\n{}\r\n0\r\n\r\n", "transfer-encoding: chunked"),
+    "chunk without its end": post(CHAT, b"2\r\n{}xx0\r\n\r\n", "transfer-encoding: chunked"),
+    "space before the colon": post(CHAT, b"{}", "content-length : 2"),
+    "folded field": post(CHAT, b"{}", "x-a: 1\r\n 2", "content-length: 2"),
+    "bare CR in a field": post(CHAT, b"{}", "x-a: 1\r2", "content-length: 2"),
+    "NUL in a field": post(CHAT, b"{}", "x-a: 1\x002", "content-length: 2"),
+    "field without a name": post(CHAT, b"{}", ": x", "content-length: 2"),
+    "no version": b"POST /v1/chat/completions\r\n\r\n",
+    "unknown method": b"BREW /v1/chat/completions HTTP/1.1\r\nhost: test\r\n\r\n",
+    "unknown version": post(CHAT, b"{}", "content-length: 2", version="7.7"),
+    "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 64,
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "target with a space": b"POST /v1/chat completions HTTP/1.1\r\nhost: test\r\n\r\n",
+    "target not ASCII": b"POST /v1/\xff\xfe HTTP/1.1\r\nhost: test\r\n\r\n",
+    "tunnel": b"CONNECT example.com:443 HTTP/1.1\r\nhost: example.com\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE.keys())
+def test_http_that_can_be_read_in_two_ways_is_refused_and_closed(server: Running, data: bytes) -> None:
+    smuggled = b"GET /livez HTTP/1.1\r\nhost: smuggled\r\n\r\n"
+    answers = raw(server.port, data + smuggled)
+    assert [answer.status for answer in answers] == [400]
+    assert answers[0].headers["connection"] == "close"
+    if server.fast:
+        refused(answers[0], 400)
+
+
+def test_garbage_after_a_request_does_not_corrupt_its_answer(server: Running) -> None:
+    with Connection(server.port) as connection:
+        connection.send("POST", CHAT, ASK)
+        assert connection.answer().status == 200
+        connection.socket.sendall(b"\x00\x01\x02 garbage\r\n\r\n")
+        assert connection.answer().status == 400
+        assert connection.closed()
+
+
+def test_absurd_headers(server: Running) -> None:
+    fields = {f"x-{n}": "v" * 50 for n in range(500)}
+    assert request(server.port, "POST", CHAT, ASK, fields).status == 200
+    assert request(server.port, "POST", CHAT, ASK, {"x-long": "v" * 30_000}).status == 200
+
+
+@pytest.mark.parametrize("rid", ["a" * 5000, "x\ty", "caf\xe9", "", '"}{"', "a b"])
+def test_hostile_request_ids_are_replaced(server: Running, rid: str) -> None:
+    body = json.dumps(ASK).encode()
+    with Connection(server.port) as connection:
+        connection.socket.sendall(post(CHAT, body, f"content-length: {len(body)}", f"x-request-id: {rid}"))
+        answer = connection.answer()
+        assert answer.status == 200
+        assert answer.headers["x-request-id"].isascii()
+        assert answer.headers["x-request-id"].isprintable()
+        assert 0 < len(answer.headers["x-request-id"]) <= 256
+
+
+def test_expect_100_continue(server: Running) -> None:
+    body = json.dumps(ASK).encode()
+    with Connection(server.port) as connection:
+        connection.socket.sendall(post(CHAT, b"", f"content-length: {len(body)}", "expect: 100-continue"))
+        assert connection.head()[0] == 100
+        connection.socket.sendall(body)
+        assert connection.answer().status == 200
+
+
+def test_expect_100_continue_for_a_body_too_large(server: Running) -> None:
+    with Connection(server.port) as connection:
+        connection.socket.sendall(post(CHAT, b"", f"content-length: {MAX_BODY + 1}", "expect: 100-continue"))
+        refused(connection.answer(), 413, "payload_too_large")  # and no 100 before it
+
+
+@pytest.mark.parametrize("ask", [ASK, {"model": "gpt-4o", "messages": ASK["messages"]}])
+def test_http_1_0(server: Running, ask: dict[str, Any]) -> None:
+    body = json.dumps(ask).encode()
+    [answer] = raw(server.port, post(CHAT, body, f"content-length: {len(body)}", version="1.0"))
+    assert answer.status == 200
+    assert answer.json["object"] == "chat.completion"
+    [answer] = raw(server.port, post(CHAT, b"{}", "content-length: 2", version="1.0"))
+    refused(answer, 400, param="model")
+
+
+@fast_only  # uvicorn's own loses the body
+@pytest.mark.parametrize("protocol", ["h2c", "websocket"])
+def test_wish_for_another_protocol_is_ignored(server: Running, protocol: str) -> None:
+    """Java's HTTP client, and `curl --http2`, send their first request so."""
+    fields = {"connection": "Upgrade, HTTP2-Settings", "upgrade": protocol, "http2-settings": "AAMAAABk"}
+    with Connection(server.port) as connection:
+        for _ in range(3):
+            connection.send("POST", CHAT, ASK, fields)
+        for _ in range(3):
+            assert connection.answer().status == 200
+        connection.send("POST", "/v1/nope", ASK, fields)
+        refused(connection.answer(), 404, "not_found")
+        connection.send("GET", "/livez", None, {**fields, "connection": "upgrade, close"})
+        answer = connection.answer()
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert connection.closed()
+
+
+@fast_only  # uvicorn's own loses the body
+def test_many_wishes_in_one_read(server: Running) -> None:
+    body = json.dumps({**ASK, "model": "nope"}).encode()
+    one = post(CHAT, body, f"content-length: {len(body)}", "connection: upgrade", "upgrade: h2c")
+    with Connection(server.port) as connection:
+        connection.socket.sendall(one * 1000)
+        for _ in range(1000):
+            assert connection.answer().status == 404
+
+
+@fast_only  # uvicorn's own takes trailers for headers
+def test_trailers_are_no_headers(server: Running) -> None:
+    body = json.dumps(ASK).encode()
+    data = b"%x\r\n%b\r\n0\r\nx-request-id: from-a-trailer\r\n\r\n" % (len(body), body)
+    with Connection(server.port) as connection:
+        connection.socket.sendall(post(CHAT, data, "transfer-encoding: chunked"))
+        assert connection.answer().headers["x-request-id"] != "from-a-trailer"
+
+
+@fast_only  # uvicorn's own has no limit
+@pytest.mark.parametrize("where", ["head", "trailers", "chunk extension"])
+def test_endless_fields_are_refused(server: Running, where: str) -> None:
+    starts = {
+        "head": b"POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\nx-a: ",
+        "trailers": post(CHAT, b"0\r\nx-a: ", "transfer-encoding: chunked"),
+        "chunk extension": post(CHAT, b"5;a=", "transfer-encoding: chunked"),
+    }
+    with Connection(server.port) as connection:
+        connection.socket.sendall(starts[where])
+        sent = 0
+        try:
+            while sent < 50_000_000:
+                connection.socket.sendall(b"v" * 100_000)
+                sent += 100_000
+        except ConnectionError:
+            return  # closed on us: bounded, which is the point
+        pytest.fail(f"the server took {sent} bytes")
+
+
+@fast_only  # uvicorn's own has no limit
+def test_head_over_the_limit_is_told(server: Running) -> None:
+    with Connection(server.port) as connection:
+        connection.socket.sendall(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: test\r\nx-a: " + b"v" * 65_536
+        )
+        refused(connection.answer(), 431, "head_too_large")
+
+
+@fast_only  # uvicorn's own writes into the answer
+def test_garbage_behind_a_request_under_way_closes_without_a_second_answer(server: Running) -> None:
+    with Connection(server.port) as connection:
+        connection.send("POST", CHAT, {**ASK, "model": "endless", "stream": True})
+        assert connection.head()[0] == 200
+        assert connection.chunk()
+        connection.socket.sendall(b"\x00\x01 garbage\r\n\r\n")
+        rest = b""
+        with pytest.raises(ConnectionError):
+            while (part := connection.chunk()) is not None:
+                rest += part
+        assert b"HTTP/1.1" not in rest
+
+
+def test_chunked_requests_are_served(server: Running) -> None:
+    body = json.dumps(ASK).encode()
+    chunks = b"".join(b"1;ext=1\r\n%c\r\n" % byte for byte in body) + b"0\r\nx-trailer: 1\r\n\r\n"
+    with Connection(server.port) as connection:
+        connection.socket.sendall(post(CHAT, chunks, "transfer-encoding: chunked"))
+        assert connection.answer().status == 200
+        assert connection.request("POST", CHAT, ASK).status == 200
+
+
+def test_a_body_that_never_comes_costs_nothing_when_the_caller_leaves(server: Running) -> None:
+    with Connection(server.port) as connection:
+        connection.socket.sendall(post(CHAT, b'{"model"', "content-length: 500"))
+    with Connection(server.port) as connection:
+        connection.socket.sendall(post(CHAT, b"ff\r\n{", "transfer-encoding: chunked"))
