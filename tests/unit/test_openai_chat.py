@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
 from headgate.core.errors import HeadgateError, InvalidRequest
 from headgate.core.loss import Loss
@@ -304,6 +305,18 @@ def test_a_wrong_content_part_is_named(part: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode(messages=[USER, {"role": "user", "content": [{"type": "text", "text": "a"}, part]}])
     assert caught.value.param == f"messages[1].content[1]{param}"
+
+
+@pytest.mark.parametrize("field", sorted(get_type_hints(CompletionCreateParamsStreaming)))
+def test_every_field_of_openais_api_has_its_type_checked(field: str) -> None:
+    refused = []
+    for wrong in (1.5, "x"):
+        try:
+            decode(**{field: wrong})
+        except InvalidRequest as error:
+            refused.append(error.param)
+    assert refused
+    assert set(refused) == {field}
 
 
 def test_messages_read_like_openais_own() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from headgate.core.call import Usage
 from headgate.core.errors import RateLimited
@@ -139,6 +140,16 @@ def results(draw: st.DrawFn) -> ChatResult:
         choices.append(Choice(index, tuple(found), Stop(word, index, native=word), logprobs))
     extra: Any = {"system_fingerprint": "fp", "choices": {"0": {"x": 1}}}
     return ChatResult("i", "m", 1, tuple(choices), Usage(1, 2, 3, 4, 5), {"openai_chat": extra})
+
+
+@GIVEN
+@given(results())
+def test_the_official_client_reads_both(result: ChatResult) -> None:
+    ChatCompletion.model_validate_json(encode_result(result))
+    calls = [part for choice in result.choices for part in choice.parts if isinstance(part, ToolCall)]
+    if all(call.kind == "function" for call in calls):  # its chunk type knows no other yet
+        for item in encode(unfold(result), include_usage=True)[:-1]:
+            ChatCompletionChunk.model_validate(item)
 
 
 @GIVEN

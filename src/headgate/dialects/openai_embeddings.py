@@ -28,9 +28,9 @@ from headgate.dialects.json_bodies import (
     wrong_type,
     wrong_value,
 )
-from headgate.dialects.openai_chat.vocabulary import usage_from_wire
 from headgate.dialects.openai_errors import decode_error, encode_error, error_from_value
 from headgate.dialects.openai_observer import observer
+from headgate.dialects.openai_usage import usage_from_wire
 
 NAME = "openai_embeddings"
 _FORMATS = ("float", "base64")

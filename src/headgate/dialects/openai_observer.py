@@ -13,7 +13,7 @@ from headgate.core.call import Usage
 from headgate.core.errors import StreamBroken
 from headgate.dialects import sse
 from headgate.dialects.chunk_template import ChunkTemplate
-from headgate.dialects.openai_chat.vocabulary import usage_from_wire
+from headgate.dialects.openai_usage import usage_from_wire
 
 MAX_BODY = 1024 * 1024
 """Bytes of a plain answer that are kept to be parsed at its end; of a longer one only the end is."""

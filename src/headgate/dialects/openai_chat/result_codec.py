@@ -17,11 +17,10 @@ from headgate.dialects.openai_chat.message_encoder import encode_call
 from headgate.dialects.openai_chat.vocabulary import (
     NAME,
     own,
-    usage_from_wire,
-    usage_to_wire,
     word_from_stop,
 )
 from headgate.dialects.openai_errors import error_from_value
+from headgate.dialects.openai_usage import usage_from_wire, usage_to_wire
 
 KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation"})
 

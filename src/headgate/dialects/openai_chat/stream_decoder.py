@@ -14,8 +14,9 @@ from headgate.dialects import sse
 from headgate.dialects.chunk_template import ChunkTemplate
 from headgate.dialects.openai_chat.choice_decoder import ChoiceDecoder
 from headgate.dialects.openai_chat.result_codec import KNOWN_FIELDS, decode_result, finished, started
-from headgate.dialects.openai_chat.vocabulary import NAME, usage_from_wire
+from headgate.dialects.openai_chat.vocabulary import NAME
 from headgate.dialects.openai_errors import error_from_value
+from headgate.dialects.openai_usage import usage_from_wire
 
 _LESSONS = 64
 """Attempts to learn the form of a chunk; a stream in which every chunk differs is not worth more."""

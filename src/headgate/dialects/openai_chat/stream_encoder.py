@@ -23,8 +23,9 @@ from headgate.core.loss import Loss
 from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.dialects import sse
 from headgate.dialects.dialect import StreamOptions
-from headgate.dialects.openai_chat.vocabulary import NAME, own, usage_to_wire, word_from_stop
+from headgate.dialects.openai_chat.vocabulary import NAME, own, word_from_stop
 from headgate.dialects.openai_errors import encode_error_body
+from headgate.dialects.openai_usage import usage_to_wire
 
 _DONE = sse.encode(b"[DONE]")
 _TEXT_FIELDS: Mapping[type[Part], str] = {
