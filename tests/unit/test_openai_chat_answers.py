@@ -31,6 +31,7 @@ from headgate.dialects.dialect import StreamOptions
 from headgate.dialects.openai_chat import StreamEncoder, decode_result, encode_result
 from tests.unit.openai_chunks import ANSWER, DONE, choice, chunk, decode, text
 
+ENTRY = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": []}
 GIVEN = settings(max_examples=120, deadline=None, database=None)
 
 
@@ -135,7 +136,7 @@ def results(draw: st.DrawFn) -> ChatResult:
             kind = draw(st.sampled_from(["function", "custom"]))
             found.append(ToolCall(f"id{number}", draw(words), draw(words), kind))
         has_text = any(isinstance(part, Text) for part in found)
-        logprobs: Any = ({"token": "a"},) if has_text and draw(st.booleans()) else None
+        logprobs: Any = (ENTRY,) if has_text and draw(st.booleans()) else None
         word: Any = draw(st.sampled_from(["stop", "length", "tool_calls", "content_filter"]))
         choices.append(Choice(index, tuple(found), Stop(word, index, native=word), logprobs))
     extra: Any = {"system_fingerprint": "fp", "choices": {"0": {"x": 1}}}
