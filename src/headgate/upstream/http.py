@@ -27,6 +27,9 @@ from headgate.upstream.origin import Origin, open_connection
 MAX_HEAD_BYTES = 64 * 1024
 SMALL_BODY = 64 * 1024
 """Up to this size head and body are joined for one write; a larger body is not copied."""
+SLACK = 0.001
+"""Seconds: timers fire up to a millisecond early."""
+TOTAL_IS_UP = "the call's total time is up"
 
 
 class Pool:
@@ -109,12 +112,7 @@ class Pool:
             async with asyncio.timeout(exchange.connect_timeout()):
                 await open_connection(self.origin, self._tls, connection)
         except TimeoutError:
-            exchange.fail(
-                DeadlineExceeded(
-                    f"connecting to {self.origin} took longer than {exchange.timeouts.connect:g} s",
-                    code="connect_timeout",
-                )
-            )
+            exchange.fail(exchange.connect_timed_out())
         except HeadgateError as error:
             exchange.fail(error)
         except OSError as error:
@@ -205,6 +203,14 @@ class HttpExchange:
             wait = min(wait, max(0.0, self._deadline - self.loop.time()))
         return wait
 
+    def connect_timed_out(self) -> DeadlineExceeded:
+        if self._deadline is not None and self.loop.time() + SLACK >= self._deadline:
+            return DeadlineExceeded(TOTAL_IS_UP, code="total_timeout")
+        return DeadlineExceeded(
+            f"connecting to {self.pool.origin} took longer than {self.timeouts.connect:g} s",
+            code="connect_timeout",
+        )
+
     def sent(self, connection: Connection) -> None:
         self.connection = connection
         self._sent_at = now = self.loop.time()
@@ -230,9 +236,9 @@ class HttpExchange:
         """A limit may have passed; reads only note their time, so look again and re-arm if not."""
         now = self.loop.time()
         self._timer = None
-        slack = now + 0.001  # timers fire up to a millisecond early
+        slack = now + SLACK
         if self._deadline is not None and slack >= self._deadline:
-            self._abort_with(DeadlineExceeded("the call's total time is up", code="total_timeout"))
+            self._abort_with(DeadlineExceeded(TOTAL_IS_UP, code="total_timeout"))
         elif not self.got_body:
             self._abort_with(
                 DeadlineExceeded(
@@ -333,6 +339,7 @@ class Connection(asyncio.Protocol):
         self._head_ready = self._head_told = self._complete = False
         self._keep_alive = self._until_close = False
         self._any_bytes = False
+        self._unread = 0  # bytes since the parser last had something to tell
 
     @property
     def closing(self) -> bool:
@@ -373,12 +380,15 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         self._any_bytes = True
+        self._unread += len(data)
         broken: StreamBroken | None = None
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._until_close = True  # not fit for another request
             broken = StreamBroken(f"{self._pool.origin} sent an invalid HTTP answer: {_parse(error)}")
+        if self._unread > MAX_HEAD_BYTES:
+            broken = StreamBroken(f"{self._pool.origin} sent header fields over {MAX_HEAD_BYTES} bytes")
         if self._head_ready:
             self._tell(exchange)  # what was sound before the trouble counts
         if broken is not None and not exchange.over:
@@ -423,20 +433,25 @@ class Connection(asyncio.Protocol):
             raise ValueError("bytes after the end of the answer")
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._head_ready:  # trailers: nobody reads them
+            return
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > MAX_HEAD_BYTES:
             raise ValueError(f"header fields over {MAX_HEAD_BYTES} bytes")
         self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        self._unread = 0
         if self._parser.get_status_code() < 200:  # 100 Continue, 103 Early Hints: the answer follows
             return
         self._head_ready = True
 
     def on_body(self, data: bytes) -> None:
+        self._unread = 0
         self._parts.append(data)
 
     def on_message_complete(self) -> None:
+        self._unread = 0
         if not self._head_ready:
             self._headers = []
             return
