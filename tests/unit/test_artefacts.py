@@ -203,6 +203,37 @@ def test_broken_files(tmp_path: Path, name: str, content: bytes, message: str) -
     assert f"{name}: {message}" in fails(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a": [1]}, "column 'b' is missing; the model needs it in every row"),
+        ({"a": [1], "b": [1], "id": [7]}, "column 'id' is not one that the model was trained on"),
+        ({"a": [1], "b": ["s3cr3t"]}, "row 0, column 'b' is a text; the model takes a number"),
+        ({"a": [1], "b": [None]}, "row 0, column 'b' has no value, and the model takes none missing"),
+    ],
+)
+@pytest.mark.parametrize("fitted_on", ["frame", "columns", "array"])
+def test_an_estimator_inside_a_hook_tells_the_callers_mistakes_too(
+    tmp_path: Path, columns: Mapping[str, Sequence[Any]], message: str, fitted_on: str
+) -> None:
+    model: Any = LinearRegression()
+    if fitted_on == "columns":
+        model = make_pipeline(make_column_transformer(("passthrough", ["a", "b"])), model)
+    model.fit(X.to_numpy() if fitted_on == "array" else X, X["a"])
+    folder = saved(tmp_path / "m", model)
+    as_fitted = "data.to_numpy()" if fitted_on == "array" else "data"
+    (folder / "custom.py").write_text(f"def score(data, model):\n    return model.predict({as_fitted})\n")
+    runner = load(folder, name="m")
+    if fitted_on == "array" and len(columns) != 2:
+        assert refuses(runner, **columns) == f"the table has {len(columns)} columns; the model takes 2"
+    elif fitted_on == "columns" and "id" in columns:
+        assert runner.predict(Table(tuple(columns), tuple(columns.values())), {}).predictions == [
+            pytest.approx(1.0)
+        ]
+    else:
+        assert refuses(runner, **columns) == message
+
+
 # ONNX
 
 

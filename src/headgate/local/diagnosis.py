@@ -15,6 +15,7 @@ from headgate.core.errors import InvalidData
 from headgate.core.operations import Table
 
 _NOT_A_NUMBER = re.compile(r"could not convert string to float: (?:np\.str_\()?'(.*)'\)?", re.DOTALL)
+_WRONG_COUNT = re.compile(r"X has (\d+) features, but \w+ is expecting (\d+) features")
 _LARGEST = 1.7976931348623157e308
 
 
@@ -33,9 +34,14 @@ def client_mistake(error: BaseException, table: Table) -> InvalidData | None:
         return _at(table, is_missing, "has no value, and the model takes none missing")
     if "Found unknown categories" in text:
         return InvalidData("a column holds a category that the model was not trained on")
-    for name in _named_columns(text):
+    if (match := _WRONG_COUNT.match(text)) and int(match[1]) == len(table.columns):
+        return InvalidData(f"the table has {match[1]} columns; the model takes {match[2]}")
+    for name in _missing_names(text):
         if name not in table.columns:
             return missing_column(name)
+    for name in _listed_after("unseen at fit time:", text):
+        if name in table.columns:
+            return InvalidData(f"column {name!r} is not one that the model was trained on", param=name)
     return None
 
 
@@ -61,13 +67,22 @@ def _missing_key(error: KeyError, table: Table) -> InvalidData | None:
     return missing_column(missing[0]) if missing else None
 
 
-def _named_columns(text: str) -> list[str]:
+def _missing_names(text: str) -> list[str]:
     """Columns that scikit-learn says it misses."""
     if "columns are missing: " in text:
         return re.findall(r"'([^']+)'", text.partition("columns are missing: ")[2])
-    if "yet now missing:" in text:
-        return re.findall(r"^- (.+)$", text.partition("yet now missing:")[2], re.MULTILINE)
-    return []
+    return _listed_after("yet now missing:", text)
+
+
+def _listed_after(words: str, text: str) -> list[str]:
+    """The names in the list, one a line, that follows `words`."""
+    _, _, rest = text.partition(words)
+    names = []
+    for line in rest.lstrip("\n").splitlines():
+        if not line.startswith("- "):
+            break
+        names.append(line[2:])
+    return names
 
 
 def _is_too_large(cell: Any) -> bool:
