@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from openai.types.chat.completion_create_params import CompletionCreateParamsStreaming
 
 from headgate.core.errors import HeadgateError, InvalidRequest
-from headgate.core.loss import Loss
 from headgate.core.messages import (
     ChatRequest,
     Media,
@@ -20,7 +19,6 @@ from headgate.core.messages import (
     Reasoning,
     ReasoningOptions,
     Refusal,
-    ResponseFormat,
     Sampling,
     Text,
     Tool,
@@ -28,7 +26,7 @@ from headgate.core.messages import (
     ToolChoice,
     ToolResult,
 )
-from headgate.dialects.openai_chat import OPENAI, OPENAI_CHAT, Profile, decode_request, encode_request
+from headgate.dialects.openai_chat import OPENAI_CHAT, decode_request, encode_request
 
 USER = {"role": "user", "content": "Hi"}
 
@@ -37,8 +35,8 @@ def decode(**fields: Any) -> ChatRequest:
     return decode_request(json.dumps({"model": "m", "messages": [USER]} | fields).encode())
 
 
-def encode(request: ChatRequest, profile: Profile | None = None) -> dict[str, Any]:
-    body, losses = encode_request(request, profile=profile) if profile else encode_request(request)
+def encode(request: ChatRequest) -> dict[str, Any]:
+    body, losses = encode_request(request)
     assert losses == []
     return json.loads(body)  # type: ignore[no-any-return]
 
@@ -265,6 +263,11 @@ def test_route_may_hold_model_and_stream() -> None:
         ({"metadata": {"a": 1}}, "metadata", "invalid_type"),
         ({"store": "x"}, "store", "invalid_type"),
         ({"modalities": "text"}, "modalities", "invalid_type"),
+        (
+            {"messages": [{"role": "assistant", "tool_calls": [{"id": "a", "type": "x"}]}]},
+            "messages[0].tool_calls[0].type",
+            "invalid_value",
+        ),
         ({"tools": [{}]}, "tools[0].type", "missing_required_parameter"),
         ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name", None),
@@ -347,81 +350,6 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode_request(body)
     assert caught.value.status == 400
-
-
-def test_what_another_dialect_alone_knows_is_reported_lost() -> None:
-    foreign: dict[str, Any] = {"anthropic": {"cache_control": {"type": "ephemeral"}}}
-    request = ChatRequest(
-        model="m",
-        messages=(
-            Message("system", (Text("s", extensions=foreign),)),
-            Message(
-                "user",
-                (
-                    ToolResult("c", (Text("r"), Media("image", "image/png", "AA")), is_error=True),
-                    Text("next"),
-                    Media("video", file_id="f"),
-                    Media("file", url="https://x/y.pdf"),
-                    Opaque("anthropic", {"type": "search_result"}),
-                ),
-            ),
-            Message("assistant", (Reasoning("t", signature="s"), Text("a", ({"type": "c"},)))),
-            Message("assistant", (Opaque("gemini", {}),)),
-        ),
-        tools=(Tool("f", extensions=foreign),),
-        sampling=Sampling(top_k=5),
-        reasoning=ReasoningOptions(budget_tokens=1024),
-        extensions={"anthropic": {"container": "x"}},
-    )
-    body, losses = encode_request(request, profile=OPENAI)
-    assert json.loads(body) == {
-        "model": "m",
-        "messages": [
-            {"role": "system", "content": "s"},
-            {"role": "tool", "tool_call_id": "c", "content": "r"},
-            {"role": "user", "content": "next"},
-            {"role": "assistant", "content": "a"},
-        ],
-        "tools": [{"type": "function", "function": {"name": "f"}}],
-    }
-    assert [loss.path for loss in losses] == [
-        "container",
-        "messages[0].content[0].cache_control",
-        "messages[1].content[0].content[1]",
-        "messages[1].content[0].is_error",
-        "messages[1].content[2]",
-        "messages[1].content[3]",
-        "messages[1].content[4]",
-        "messages[2].content[0]",
-        "messages[2].content[0]",
-        "messages[2].content[1].annotations",
-        "messages[3].content[0]",
-        "tools[0].cache_control",
-        "top_k",
-        "reasoning.budget_tokens",
-    ]
-    assert Loss("container", "only anthropic has this field") in losses
-
-
-def test_profile_says_what_an_upstream_takes() -> None:
-    request = decode(max_tokens=5, messages=[{"role": "assistant", "content": "a", "reasoning": "r"}])
-    wire = encode(request, Profile(max_tokens_field="max_tokens", reasoning_field="reasoning"))
-    assert wire["max_tokens"] == 5
-    assert wire["messages"][0]["reasoning"] == "r"
-
-
-def test_usage_of_a_plain_answer_is_not_asked_for() -> None:
-    request = ChatRequest(model="m", messages=(Message("user", (Text("x"),)),), include_usage=True)
-    assert "stream_options" not in encode(request)
-
-
-def test_a_schema_without_a_name_gets_one() -> None:
-    request = ChatRequest(
-        model="m",
-        messages=(Message("user", (Text("x"),)),),
-        response_format=ResponseFormat("json_schema", schema={}),
-    )
-    assert encode(request)["response_format"]["json_schema"] == {"name": "answer", "schema": {}}
 
 
 def test_the_record_holds_the_codec() -> None:

@@ -196,3 +196,32 @@ def test_unknown_deltas_are_merged_into_the_message() -> None:
     replayed = encode(events)
     assert replayed[2]["choices"][0]["delta"] == {"audio": {"id": "x", "data": "AA", "transcript": "Hi "}}
     assert replayed[-2]["choices"][0]["finish_reason"] == "function_call"
+
+
+def test_parts_that_open_with_their_text() -> None:
+    events: list[ChatEvent] = [
+        Started("i", "m", 1),
+        PartStarted(0, Reasoning("t", signature="s")),
+        PartEnded(0),
+        PartStarted(1, Text("a", ({"type": "url_citation"},))),
+        PartEnded(1),
+        PartStarted(2, Refusal("no")),
+        PartEnded(2),
+        Finished((Stop("refusal"),)),
+    ]
+    chunks = encode(events)
+    assert [item["choices"][0]["delta"] for item in chunks[1:-1]] == [
+        {"reasoning_content": "t"},
+        {"content": "a", "annotations": [{"type": "url_citation"}]},
+        {"refusal": "no"},
+        {},
+    ]
+    assert chunks[-2]["choices"][0]["finish_reason"] == "content_filter"
+    message = json.loads(encode_result(fold(events)))["choices"][0]["message"]
+    assert message == {
+        "role": "assistant",
+        "content": "a",
+        "refusal": "no",
+        "annotations": [{"type": "url_citation"}],
+        "reasoning_content": "t",
+    }

@@ -92,7 +92,6 @@ def test_an_event_above_the_limit_in_one_read_breaks_the_stream() -> None:
 def test_encode_frames_each_line() -> None:
     assert sse.encode(b"a") == b"data: a\n\n"
     assert sse.encode(b"a\r\nb\rc", event="e", id="1") == b"event: e\nid: 1\ndata: a\ndata: b\ndata: c\n\n"
-    assert sse.comment("still\nhere") == b": still here\n\n"
 
 
 @pytest.mark.parametrize("bad", ["a\nb", "a\rb", "a\0b"])

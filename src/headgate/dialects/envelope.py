@@ -71,8 +71,6 @@ def _model(raw: msgspec.Raw | None) -> str:
         model = _STRING.decode(raw)
     except msgspec.ValidationError:
         raise wrong_type("model", "a string", _sample(raw)) from None
-    except msgspec.DecodeError as error:
-        refuse_body(error)
     if not model:
         raise wrong_value("model", "it must not be empty")
     return model

@@ -157,8 +157,3 @@ def encode(data: bytes, event: str | None = None, id: str | None = None) -> byte
         head += f"{name}: {value}\n".encode()
     lines = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
     return head + b"".join(b"data: " + line + b"\n" for line in lines) + b"\n"
-
-
-def comment(text: str = "") -> bytes:
-    """A comment, which readers skip: keeps an idle connection alive."""
-    return b": " + text.replace("\r", " ").replace("\n", " ").encode() + b"\n\n"
