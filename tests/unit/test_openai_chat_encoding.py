@@ -1,4 +1,4 @@
-"""Neutral requests written for an upstream: what has no place is reported, what upstreams differ in is set."""
+"""Neutral requests written for an upstream: what is reported lost, and in what upstreams differ."""
 
 from __future__ import annotations
 
