@@ -15,9 +15,9 @@ from typing import Protocol
 
 from typing_extensions import override
 
-from headgate.core.backend import ChatBackend, EmbedBackend, Exchange, RawHeaders, Receiver, Wire
+from headgate.core.backend import ChatBackend, EmbedBackend, Exchange, RawHeaders, Receiver, Timeouts, Wire
 from headgate.core.call import Usage
-from headgate.core.errors import HeadgateError, Internal, InvalidRequest
+from headgate.core.errors import DeadlineExceeded, HeadgateError, Internal, InvalidRequest, UpstreamError
 from headgate.core.events import ChatEvent, Failed, Finished, UsageReported
 from headgate.core.fold import Assembler
 from headgate.core.messages import ChatRequest
@@ -43,6 +43,11 @@ class Lane(Exchange, Protocol):
     @property
     def complete(self) -> bool: ...
 
+    @property
+    def failed(self) -> bool:
+        """The upstream reported an error of its own within the answer, and the caller has it."""
+        ...
+
     def frame_error(self, error: HeadgateError) -> bytes:
         """What to send when the stream breaks now: everything open closed, then the dialect's error event."""
         ...
@@ -55,9 +60,9 @@ def open_lane(target: Target, intake: Intake, receiver: Receiver) -> Lane:
         return PassThrough(wire, intake, receiver)
     backend = target.backend
     if isinstance(intake.dialect, ChatDialect) and isinstance(backend, ChatBackend):
-        return ChatLane(backend, intake, intake.dialect, receiver)
+        return ChatLane(backend, intake, intake.dialect, receiver, target.timeouts)
     if isinstance(intake.dialect, EmbedDialect) and isinstance(backend, EmbedBackend):
-        return EmbedLane(backend, intake, intake.dialect, receiver)
+        return EmbedLane(backend, intake, intake.dialect, receiver, target.timeouts)
     raise InvalidRequest(
         f"The model {intake.route.model!r} can't be reached in the dialect {intake.dialect.name}",
         param="model",
@@ -67,12 +72,13 @@ def open_lane(target: Target, intake: Intake, receiver: Receiver) -> Lane:
 class PassThrough:
     """Same dialect on both sides: the bytes go through, an observer reads along."""
 
-    __slots__ = ("_dialect", "_exchange", "_observer", "_receiver", "_stream")
+    __slots__ = ("_begun", "_dialect", "_exchange", "_observer", "_receiver", "_stream")
 
     def __init__(self, wire: Wire, intake: Intake, receiver: Receiver) -> None:
         call = intake.call
         self._dialect = intake.dialect
         self._stream = call.stream
+        self._begun = False
         self._receiver = receiver
         self._observer = intake.dialect.observer(call.stream)
         body = intake.envelope.with_model(wire.model)
@@ -90,8 +96,12 @@ class PassThrough:
     def complete(self) -> bool:
         return not self._stream or self._observer.terminal or self._observer.failed
 
+    @property
+    def failed(self) -> bool:
+        return self._observer.failed
+
     def frame_error(self, error: HeadgateError) -> bytes:
-        if not isinstance(self._dialect, ChatDialect):
+        if not isinstance(self._dialect, ChatDialect) or self._observer.terminal or self._observer.failed:
             return b""
         return self._dialect.stream_encoder(StreamOptions()).encode(Failed(error))
 
@@ -108,7 +118,12 @@ class PassThrough:
         self._receiver.on_head(status, headers)
 
     def on_data(self, data: bytes) -> None:
-        self._observer.feed(data)
+        observer = self._observer
+        observer.feed(data)
+        if observer.failed and not self._begun:
+            self._receiver.on_fail(self._first_error(data))
+            return
+        self._begun = True
         self._receiver.on_data(data)
 
     def on_end(self) -> None:
@@ -118,14 +133,28 @@ class PassThrough:
     def on_fail(self, error: HeadgateError) -> None:
         self._receiver.on_fail(error)
 
+    def _first_error(self, data: bytes) -> HeadgateError:
+        """The error with which a stream begins: nobody has been told 200 yet, another target may be tried."""
+        if isinstance(self._dialect, ChatDialect):
+            for event in self._dialect.stream_decoder().feed(data):
+                if isinstance(event, Failed):
+                    return event.error
+        return UpstreamError("the upstream's stream began with an error")
+
 
 class _TaskLane:
     """A lane whose work is a coroutine on this loop. Subclasses give `_work`."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    failed = False
+
+    def __init__(self, receiver: Receiver, intake: Intake, timeouts: Timeouts) -> None:
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.complete = False
+        self._deadline = intake.call.deadline
+        self._timeouts = timeouts
+        self._begun = False
+        self._limit = asyncio.timeout_at(self._until(timeouts.first_event))
         self._receiver = receiver
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -134,9 +163,47 @@ class _TaskLane:
     async def _work(self) -> None:
         raise NotImplementedError
 
+    def _until(self, seconds: float) -> float:
+        at = asyncio.get_running_loop().time() + seconds
+        return at if self._deadline is None else min(at, self._deadline)
+
+    def _progress(self) -> None:
+        """Something came from the backend: from here the idle limit counts."""
+        self._begun = True
+        self._limit.reschedule(self._until(self._timeouts.idle))
+
+    async def _flow(self) -> None:
+        """Wait while the caller's side is full; that is no idleness of the backend's."""
+        if not self._flowing.is_set():
+            self._limit.reschedule(self._deadline)
+            await self._flowing.wait()
+            self._progress()
+
+    def _expired(self) -> DeadlineExceeded:
+        now = asyncio.get_running_loop().time()
+        if self._deadline is not None and now + 0.001 >= self._deadline:
+            return DeadlineExceeded("the call's total time is up", code="total_timeout")
+        if not self._begun:
+            return DeadlineExceeded(
+                f"the model gave nothing within {self._timeouts.first_event:g} s", code="first_event_timeout"
+            )
+        return DeadlineExceeded(
+            f"the model gave nothing more for {self._timeouts.idle:g} s", code="idle_timeout"
+        )
+
+    async def _limited(self) -> None:
+        """The work within its limits. Raises DeadlineExceeded."""
+        try:
+            async with self._limit:
+                await self._work()
+        except TimeoutError:
+            if self._limit.expired():
+                raise self._expired() from None
+            raise
+
     async def _run(self) -> None:
         try:
-            await self._work()
+            await self._limited()
         except HeadgateError as error:
             self._receiver.on_fail(error)
         except Exception:
@@ -164,7 +231,12 @@ class ChatLane(_TaskLane):
     """A backend that answers in events: they are encoded into the caller's dialect as they come."""
 
     def __init__(
-        self, backend: ChatBackend, intake: Intake, dialect: ChatDialect, receiver: Receiver
+        self,
+        backend: ChatBackend,
+        intake: Intake,
+        dialect: ChatDialect,
+        receiver: Receiver,
+        timeouts: Timeouts,
     ) -> None:
         request = intake.request
         assert isinstance(request, ChatRequest)
@@ -177,7 +249,7 @@ class ChatLane(_TaskLane):
                 include_usage=request.include_usage, created=int(time.time()), model=intake.envelope.model
             )
         )
-        super().__init__(receiver)
+        super().__init__(receiver, intake, timeouts)
 
     @override
     async def _work(self) -> None:
@@ -203,8 +275,7 @@ class ChatLane(_TaskLane):
             data = self._encoder.encode(event)
             if data:
                 self._receiver.on_data(data)
-            if not self._flowing.is_set():
-                await self._flowing.wait()
+            await self._flow()
 
     async def _whole(self, events: AsyncGenerator[ChatEvent, None]) -> None:
         assembler = Assembler()
@@ -218,6 +289,7 @@ class ChatLane(_TaskLane):
         self._receiver.on_data(self._dialect.encode_result(result))
 
     def _note(self, event: ChatEvent) -> None:
+        self._progress()
         if isinstance(event, UsageReported):
             self.usage = event.usage if self.usage is None else self.usage.merged(event.usage)
         elif isinstance(event, Finished):
@@ -233,7 +305,12 @@ class EmbedLane(_TaskLane):
     """A backend that embeds: one result."""
 
     def __init__(
-        self, backend: EmbedBackend, intake: Intake, dialect: EmbedDialect, receiver: Receiver
+        self,
+        backend: EmbedBackend,
+        intake: Intake,
+        dialect: EmbedDialect,
+        receiver: Receiver,
+        timeouts: Timeouts,
     ) -> None:
         request = intake.request
         assert isinstance(request, EmbedRequest)
@@ -241,7 +318,7 @@ class EmbedLane(_TaskLane):
         self._request = request
         self._call = intake.call
         self._dialect = dialect
-        super().__init__(receiver)
+        super().__init__(receiver, intake, timeouts)
 
     @override
     async def _work(self) -> None:

@@ -220,6 +220,12 @@ class Relay:
 
     def on_fail(self, error: HeadgateError) -> None:
         self._task = None
+        lane = self._lane
+        if self._committed and lane is not None and self._streams() and lane.complete:
+            # The caller has the stream's own end, or the upstream's own error: it must not get a second one.
+            self._client.end()
+            self._succeed(lane)
+            return
         following = None if self._committed else self._attempts.after(error, self._intake.remaining())
         if following is None:
             self._stop(error)
@@ -327,7 +333,7 @@ class Relay:
         self._release()
         if self._attempt is not None:
             self._attempt.ended = monotonic()
-        self._finish(Outcome.OK, 200)
+        self._finish(Outcome.UPSTREAM_ERROR if lane.failed else Outcome.OK, 200)
 
     def _finish(self, outcome: Outcome, status: int) -> None:
         self.done = True
