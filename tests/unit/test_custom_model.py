@@ -253,7 +253,7 @@ def test_close_leaves_a_hanging_prediction_behind(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr("headgate.local.custom.CLOSE_GRACE", 0.01)
+    monkeypatch.setattr("headgate.local.threaded.CLOSE_GRACE", 0.01)
     backend = model(tmp_path, GATED)
 
     async def test() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,18 +12,14 @@ from typing_extensions import override
 
 from headgate.backends.registry import BackendType, BuildContext
 from headgate.config.schema import ConfigPath, TargetSettings
-from headgate.core.backend import Backend, PredictBackend, State, Status
+from headgate.core.backend import Backend, PredictBackend, Status
 from headgate.core.call import Call, Operation
-from headgate.core.errors import DeadlineExceeded, HeadgateError, Unavailable
 from headgate.core.operations import PredictRequest, PredictResult
 from headgate.local.folder import load
 from headgate.local.runner import ANY_RECORD, LoadOptions, Runner
-from headgate.local.workers import Workers
+from headgate.local.threaded import Threaded
 
 log = logging.getLogger(__name__)
-
-CLOSE_GRACE = 5.0
-"""Seconds that predictions under way get when the backend closes; the server's own grace came before."""
 
 
 class CustomSettings(TargetSettings):
@@ -75,15 +70,14 @@ class CustomModel(PredictBackend):
     def __init__(
         self, source: Path | str, settings: CustomSettings, *, name: str, options: LoadOptions
     ) -> None:
-        self._source = source
         self._name = name
-        self._options = options
         self._preload = settings.preload
-        self._workers = Workers(name, settings.max_workers, settings.max_queue)
-        self._state: State = "idle"
-        self._detail: str | None = None
-        self._runner: Runner | None = None
-        self._loading: asyncio.Task[Runner] | None = None
+        self._model: Threaded[Runner] = Threaded(
+            name,
+            lambda: load(source, name=name, options=options),
+            threads=settings.max_workers,
+            max_queue=settings.max_queue,
+        )
 
     @property
     @override
@@ -93,34 +87,35 @@ class CustomModel(PredictBackend):
     @property
     @override
     def status(self) -> Status:
-        if self._runner is None:
-            return Status(self._state, self._detail)
-        info: dict[str, Any] = {
-            "target_type": self._runner.target_type,
-            "describe": self._runner.describe,
-        }
-        if self._runner.class_labels:
-            info["class_labels"] = list(self._runner.class_labels)
-        return Status(self._state, self._detail, info)
+        runner = self._model.model
+        if runner is None:
+            return Status(self._model.state, self._model.detail)
+        info: dict[str, Any] = {"target_type": runner.target_type, "describe": runner.describe}
+        if runner.class_labels:
+            info["class_labels"] = list(runner.class_labels)
+        return Status(self._model.state, self._model.detail, info)
 
     @property
     @override
     def input_schema(self) -> Mapping[str, Any] | None:
         """JSON Schema of one record. None: the model takes any columns, or is not loaded yet."""
-        schema = self._runner.schema.input if self._runner is not None else None
+        runner = self._model.model
+        schema = runner.schema.input if runner is not None else None
         return None if schema == ANY_RECORD else schema
 
     @property
     @override
     def output_schema(self) -> Mapping[str, Any] | None:
         """JSON Schema of one prediction. None: it may be anything, or the model is not loaded yet."""
-        return (self._runner.schema.output if self._runner is not None else None) or None
+        runner = self._model.model
+        return (runner.schema.output if runner is not None else None) or None
 
     @override
     async def start(self) -> None:
         """Load the model, unless it is to load at the first request. Raises ConfigError."""
         if self._preload:
-            await self._loaded(None)
+            runner = await self._model.load()
+            log.info("model %s: %s", self._name, runner.describe)
 
     @override
     async def predict(self, request: PredictRequest, call: Call) -> PredictResult:
@@ -133,64 +128,13 @@ class CustomModel(PredictBackend):
             DeadlineExceeded: `call.deadline` passed while it waited or ran.
             Unavailable: the model could not be loaded, or is being stopped.
         """
-        runner = self._runner or await self._loaded_late(call.deadline)
-        return await self._workers.run(
-            lambda: runner.predict(request.table, request.parameters), call.deadline
+        return await self._model.run(
+            lambda runner: runner.predict(request.table, request.parameters), call.deadline
         )
 
     @override
     async def close(self) -> None:
-        self._state = "stopped"
-        ended = await self._workers.close(CLOSE_GRACE)
-        runner, self._runner = self._runner, None
-        if runner is None:
-            return
-        if ended:
-            await asyncio.to_thread(runner.close)
-        else:
-            log.warning("model %s: a prediction still runs and is left to itself", self._name)
-
-    async def _loaded_late(self, deadline: float | None) -> Runner:
-        """The runner, at a request. What the operator must mend is no news for the caller."""
-        if self._state in ("failed", "stopped"):
-            raise Unavailable(f"model {self._name!r} is not served: its state is {self._state}")
-        try:
-            return await self._loaded(deadline)
-        except HeadgateError as error:
-            if isinstance(error, DeadlineExceeded):
-                raise
-            raise Unavailable(
-                f"model {self._name!r} could not be loaded; the server's log says why"
-            ) from error
-
-    async def _loaded(self, deadline: float | None) -> Runner:
-        """Load once, whoever asks; a caller who stops waiting does not stop the loading."""
-        if self._loading is None:
-            self._state = "loading"
-            self._loading = asyncio.create_task(self._load())
-        try:
-            async with asyncio.timeout_at(deadline) as limit:
-                return await asyncio.shield(self._loading)
-        except TimeoutError:
-            if limit.expired():
-                raise DeadlineExceeded(f"model {self._name!r} is still loading", code="total") from None
-            raise
-
-    async def _load(self) -> Runner:
-        try:
-            runner = await self._workers.run(
-                lambda: load(self._source, name=self._name, options=self._options)
-            )
-        except BaseException as error:
-            self._state = "failed"
-            self._detail = error.message if isinstance(error, HeadgateError) else type(error).__name__
-            if not self._preload:
-                log.error("model %s: %s", self._name, self._detail)
-            raise
-        self._runner = runner
-        self._state = "ready"
-        log.info("model %s: %s", self._name, runner.describe)
-        return runner
+        await self._model.close(lambda runner: runner.close())
 
 
 def _build_folder(settings: TargetSettings, context: BuildContext) -> Backend:

@@ -122,4 +122,6 @@ class Workers:
             del job, future, work  # a waiting thread keeps no request's data alive
 
     def _too_late(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"model {self._name!r} did not answer before the deadline", code="total")
+        return DeadlineExceeded(
+            f"model {self._name!r} did not answer before the deadline", code="total_timeout"
+        )

@@ -323,6 +323,7 @@ class EmbeddingEngine:
             "dimensions": self._model.dimensions,
             "max_length": recipe.max_length,
             "pooling": recipe.pooling,
+            **self._slots.info,
         }
 
     @property

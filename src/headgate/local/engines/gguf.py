@@ -107,6 +107,7 @@ class ChatEngine:
             "n_ctx_train": self._header.n_ctx_train,
             "n_parallel": self._options.n_parallel,
             "tools": self._abilities.tools,
+            **self._slots.info,
         }
 
     @property

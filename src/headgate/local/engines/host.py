@@ -112,6 +112,7 @@ class Slots:
         self._places = asyncio.Semaphore(limit)
         self._max_queue = max_queue
         self._waiting = 0
+        self._running = 0
 
     @contextlib.asynccontextmanager
     async def taken(self) -> AsyncIterator[None]:
@@ -129,10 +130,17 @@ class Slots:
                 self._waiting -= 1
         else:
             await self._places.acquire()
+        self._running += 1
         try:
             yield
         finally:
+            self._running -= 1
             self._places.release()
+
+    @property
+    def info(self) -> Mapping[str, int]:
+        """Requests that run and that wait, for GET /health."""
+        return {"running": self._running, "waiting": self._waiting}
 
 
 def error_body(error: HeadgateError) -> dict[str, Any]:
