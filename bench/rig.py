@@ -29,6 +29,9 @@ SETTLE = 0.5
 OPENING = 10.0
 """Seconds until all streams of a scenario have had their first event, at most."""
 
+KEEPING_UP = 0.9
+"""Share of the mock's events that must arrive in a window; a server that lags looks cheap."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -81,6 +84,7 @@ class Running:
     port: int
     process: Process | None  # None: the mock itself, without a server between
     start_seconds: float = 0.0
+    start_cpu_ns: int = 0
     pids: list[int] = field(default_factory=list)
 
     def cpu_ns(self) -> int:
@@ -156,6 +160,7 @@ class Rig:
             process.stop()
             raise
         running.pids = family(process.pid)
+        running.start_cpu_ns = running.cpu_ns()
         return running
 
     def stop(self, running: Running) -> None:
@@ -185,8 +190,8 @@ class Rig:
         assert running.process is not None
         running.process.runs_for(SETTLE)
         running.pids = family(running.process.pid)
-        values = {"start.first_answer_s": running.start_seconds, "idle.rss_mb": rss_bytes(running.pids) / 1e6}
-        return Figures(values)
+        values = {"start.first_answer_s": running.start_seconds, "start.cpu_s": running.start_cpu_ns / 1e9}
+        return Figures(values | {"idle.rss_mb": rss_bytes(running.pids) / 1e6})
 
     def measure(self, scenario: Scenario, running: Running) -> Figures:
         """One measurement of one server; the metric names begin with the scenario's."""
@@ -226,9 +231,11 @@ class Rig:
                 if not load.runs_for(0.01):
                     break
             load.runs_for(SETTLE)
+            sent = self.mock_stats()["chunks"]
             first, cpu, begun = progress.read(), running.cpu_ns(), time.perf_counter()
             load.runs_for(seconds)
             last, cpu, passed = progress.read(), running.cpu_ns() - cpu, time.perf_counter() - begun
+            sent = self.mock_stats()["chunks"] - sent
             rss = rss_bytes(running.pids)
             self.mock_settings(0, scenario.pace_us)  # every stream ends at its next event
             result = _result(load)
@@ -237,7 +244,7 @@ class Rig:
             return Figures({}, (f"no event was relayed: {result['error']}",))
         values = {"cpu_us": cpu / 1e3 / events, "per_second": events / passed, "rss_mb": rss / 1e6}
         values |= {f"first_{name}_ms": value / 1e3 for name, value in result["latency_us"].items()}
-        return Figures(values, _complaints(result))
+        return Figures(values, _complaints(result) + lag(events, sent))
 
     @property
     def _progress_path(self) -> Path:
@@ -301,6 +308,13 @@ def _result(load: Process) -> dict[str, Any]:
         raise BenchError(f"the load generator failed: {load.last_words()}")
     result: dict[str, Any] = json.loads(out)
     return result
+
+
+def lag(relayed: int, sent: int) -> tuple[str, ...]:
+    """The complaint about a server that relays fewer events than it is sent, if there is one."""
+    if relayed >= KEEPING_UP * sent:
+        return ()
+    return (f"{relayed:,} of {sent:,} events relayed in the window: it can't keep up",)
 
 
 def _complaints(result: Mapping[str, Any]) -> tuple[str, ...]:

@@ -61,6 +61,7 @@ ROWS = (
     Row("chunk500.rss_mb", "RSS with 500 streams, MB", digits=0),
     Row("chunk9500.rss_mb", "RSS with 9,500 streams, MB", digits=0),
     Row("start.first_answer_s", "start to first answer, s", digits=2, goal=Goal(1)),
+    Row("start.cpu_s", "CPU until the first answer, s", digits=2),
     Row("import.ms", f"import {SUBJECT}, ms", digits=0, goal=Goal(150)),
 )
 

@@ -17,7 +17,7 @@ import pytest
 from bench import profile, run
 from bench.build import BenchError, compiled
 from bench.processes import Process, cpu_clock_ns, family, parent_and_reaped, rss_bytes
-from bench.rig import Rig, call
+from bench.rig import Rig, call, lag
 from bench.scenarios import SCENARIOS, Scenario, request_body
 from bench.servers import SERVERS, Server, prepare
 from bench.table import Goal, Row, added_latency, render, unsteady
@@ -426,6 +426,11 @@ def test_a_server_that_keeps_streams_of_clients_that_left_is_told(tmp_path: Path
     with Rig(tmp_path, scale=0.05) as rig:
         figures = rig.measure(scenario("abort"), rig.start(stand_in("hoarder", hoarder)))
     assert any("upstream streams still open" in error for error in figures.errors)
+
+
+def test_a_server_that_cannot_keep_up_is_told() -> None:
+    assert lag(900, 1000) == ()
+    assert lag(1899, 2110) == ("1,899 of 2,110 events relayed in the window: it can't keep up",)
 
 
 def test_a_run_without_the_gateway_itself_is_no_success(
