@@ -88,6 +88,31 @@ def test_a_stream_as_a_caller_sees_it() -> None:
     assert all("usage" not in item for item in plain[:-1])
 
 
+def test_parallel_calls_are_numbered_in_each_choice() -> None:
+    events: list[ChatEvent] = [
+        Started("i", "m", 1),
+        PartStarted(0, Text("x")),
+        PartEnded(0),
+        PartStarted(1, ToolCall("a", "f", "")),
+        PartStarted(2, ToolCall("b", "g", "", "custom")),
+        PartStarted(0, ToolCall("c", "f", "1"), choice=1),
+        PartDelta(2, "2", field="arguments"),
+        PartDelta(1, "3", field="arguments"),
+    ]
+    calls = [
+        (item["choices"][0]["index"], call["index"], call.get("id"), call.get("function") or call["custom"])
+        for item in encode(events)
+        for call in item["choices"][0]["delta"].get("tool_calls", ())
+    ]
+    assert calls == [
+        (0, 0, "a", {"name": "f", "arguments": ""}),
+        (0, 1, "b", {"name": "g", "input": ""}),
+        (1, 0, "c", {"name": "f", "arguments": "1"}),
+        (0, 1, None, {"input": "2"}),
+        (0, 0, None, {"arguments": "3"}),
+    ]
+
+
 def test_a_failure_is_framed_and_nothing_follows() -> None:
     encoder = StreamEncoder(StreamOptions())
     encoder.encode(Started("i", "m", 1))

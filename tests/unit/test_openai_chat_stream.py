@@ -23,7 +23,7 @@ from headgate.core.events import (
     UsageReported,
 )
 from headgate.core.fold import fold, unfold
-from headgate.core.messages import Opaque, Part, Reasoning, Text, ToolCall
+from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
 from headgate.dialects import sse
 from headgate.dialects.openai_chat import StreamDecoder, decode_result
@@ -133,6 +133,8 @@ chunks = st.one_of(
             call(index=0, function={"arguments": "2"}),
             call(index=0, id="b", function={"name": "g", "arguments": "3"}),
             chunk(choice({"refusal": "no"})),
+            chunk(choice({"content": "a", "refusal": "b"})),
+            text("a") + text("b"),
             chunk(choice({}, "stop")),
             b": ping\n\n",
             b'data: {"error":{"message":"x"}}\n\n',
@@ -155,6 +157,15 @@ def test_a_read_for_each_event_gives_what_any_other_split_gives(pieces: list[byt
     else:
         assert events == other
         fold(events)
+
+
+def test_a_chunk_with_more_than_the_last_one_had_is_parsed() -> None:
+    more = chunk(choice({"content": "d", "refusal": "e"}))
+    assert parts(more, FINISH) == (Text("d"), Refusal("e"))
+    decoder = StreamDecoder()
+    events = [event for piece in (text("a"), text("b"), text("c"), more) for event in decoder.feed(piece)]
+    deltas = [event.delta for event in events if isinstance(event, PartDelta)]
+    assert deltas == ["a", "b", "c", "d", "e"]
 
 
 def test_a_chunk_like_the_last_one_but_malformed_still_breaks_the_stream() -> None:

@@ -97,6 +97,14 @@ def test_what_follows_dull_chunks_is_not_overlooked(tail: bytes) -> None:
     assert state(fed(*dull, chunk("d")[:30], chunk("d")[30:] + tail)) == alone
 
 
+def test_a_chunk_like_the_others_ends_what_was_open_before_it() -> None:
+    dull = [chunk("a"), chunk("b"), chunk("c")]
+    assert fed(*dull, b"event: error\n", chunk("d")).failed
+    seen = fed(*dull, b"data: [DONE]", chunk("d"))
+    seen.end()
+    assert not seen.terminal
+
+
 def test_text_that_looks_like_the_end_of_an_event_does_not_fool_it() -> None:
     first = chunk("a")
     prefix, suffix = first.split(b'"content":"a', 1)

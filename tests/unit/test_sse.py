@@ -30,6 +30,7 @@ def decode(data: bytes, *cuts: int) -> list[ServerSentEvent]:
         (b"data: a\r\n\r\n", [b"a"]),
         (b"data: a\r\r", [b"a"]),
         (b"data: a\ndata: b\n\n", [b"a\nb"]),
+        (b"data: a\rdata: b\n\n", [b"a\nb"]),
         (b"data: a\rdata: b\r\ndata: c\n\n", [b"a\nb\nc"]),
         (b"data\n\n", [b""]),
         (b"data:\ndata\n\n", [b"\n"]),

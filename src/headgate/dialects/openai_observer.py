@@ -1,11 +1,11 @@
 """Reading along on the pass-through lane: usage, finish reason and end of an answer in OpenAI's JSON.
 
-A chunk that differs from an earlier dull one only in the text of one string is not parsed.
+A chunk that differs from an earlier one only in the text of one string brings no news and is not parsed.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import msgspec
 
@@ -21,9 +21,7 @@ TAIL = 16 * 1024
 
 _NEVER = b"\0 no chunk starts or ends like this"
 _LESSONS = 64
-"""Attempts to learn what dull chunks look like; streams in which every chunk differs are not worth more."""
-
-_Verdict: TypeAlias = Literal["dull", "telling", "odd", "garbled"]
+"""Attempts to learn the form of a chunk; a stream in which every chunk differs is not worth more."""
 
 
 class _Choice(msgspec.Struct):
@@ -51,26 +49,22 @@ class _Notes:
         self.terminal = False
         self.failed = False
 
-    def _note(self, data: bytes) -> _Verdict:
-        """Read one JSON text, typed: all but these fields is skipped. `odd`: JSON, but no chunk we know."""
+    def _note(self, data: bytes) -> bool:
+        """Read one JSON text, typed: all but these fields is skipped. False if it is not JSON."""
         try:
             chunk = _CHUNK.decode(data)
         except (msgspec.ValidationError, RecursionError):
-            return "odd"
+            return True
         except ValueError:
-            return "garbled"
-        verdict: _Verdict = "dull"
+            return False
         for choice in chunk.choices:
             if choice.finish_reason:
                 self.finish_reason = choice.finish_reason
-                verdict = "telling"
         if chunk.usage is not None:
             self._count(chunk.usage)
-            verdict = "telling"
         if chunk.error is not None:
             self.failed = True
-            verdict = "telling"
-        return verdict
+        return True
 
     def _count(self, value: dict[str, Any]) -> None:
         usage = usage_from_wire(value)
@@ -91,7 +85,7 @@ class StreamObserver(_Notes):
         self._suffix = _NEVER
 
     def feed(self, data: bytes) -> None:
-        # Equal to a dull event seen before but for the text of one JSON string: see ChunkTemplate.
+        # Equal to an event seen before but for the text of one JSON string (see ChunkTemplate): no news.
         if (
             data.startswith(self._prefix)
             and data.endswith(self._suffix)
@@ -119,21 +113,20 @@ class StreamObserver(_Notes):
             self._sse = None
             self._prefix = _NEVER
             return
-        verdict: _Verdict = "odd"
         for event in events:
-            verdict = self._event(event)
+            self._event(event)
         if not decoder.idle:
             self._prefix = _NEVER
-        elif from_start and len(events) == 1 and verdict == "dull" and self._lessons:
+        elif from_start and len(events) == 1 and self._lessons:
             self._learn(data)
 
-    def _event(self, event: sse.ServerSentEvent) -> _Verdict:
+    def _event(self, event: sse.ServerSentEvent) -> None:
         if event.data == b"[DONE]":
             self.terminal = True
-            return "telling"
+            return
         if event.event == "error":
             self.failed = True
-        return self._note(event.data)
+        self._note(event.data)
 
     def _learn(self, data: bytes) -> None:
         self._lessons -= 1
@@ -172,7 +165,7 @@ class BodyObserver(_Notes):
             self.terminal = body.rstrip().endswith(b"}")
             self._read_tail(body)
         else:
-            self.terminal = self._note(body) != "garbled"
+            self.terminal = self._note(body)
 
     def _read_tail(self, tail: bytes) -> None:
         """Usage stands last in these answers. A quote within a JSON string is escaped, so that text can't

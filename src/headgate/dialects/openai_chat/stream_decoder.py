@@ -57,14 +57,16 @@ class StreamDecoder:
         if self._json is not None:
             return self._keep_json(data)
         events: list[ChatEvent] = []
+        framed: list[sse.ServerSentEvent] = []
         from_start = self._sse.idle
         try:
-            for event in self._sse.feed(data):
+            framed = self._sse.feed(data)
+            for event in framed:
                 self._take(event, events)
         except HeadgateError as error:
             self._fail(error, events)
         self._template = None
-        if from_start and len(events) == 1 and self._sse.idle and self._lessons:
+        if from_start and len(framed) == len(events) == 1 and self._sse.idle and self._lessons:
             self._learn(data, events[0])
         return events
 
@@ -81,7 +83,7 @@ class StreamDecoder:
 
     def _learn(self, data: bytes, event: ChatEvent) -> None:
         """Remember the form of a chunk that was one delta and nothing else."""
-        if not isinstance(event, PartDelta) or event.logprobs is not None or data.count(b"data:") != 1:
+        if not isinstance(event, PartDelta) or event.logprobs is not None:
             return
         self._lessons -= 1
         template = ChunkTemplate.learn(data)
