@@ -264,7 +264,7 @@ def test_close_leaves_a_hanging_prediction_behind(
         task.cancel()
 
     run(test)
-    assert "a prediction still runs and is left to itself" in caplog.text
+    assert "a call still runs and is left to itself" in caplog.text
     gate.open()
 
 
