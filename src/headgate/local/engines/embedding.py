@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from headgate.core.errors import Cancelled, ConfigError, ContextLengthExceeded, InvalidRequest, MissingExtra
 from headgate.local.engines.embed_request import read_embed_request
+from headgate.local.engines.fields import option_count, option_kind, option_names
 from headgate.local.engines.host import Handler, Reply, Slots, run
 
 try:
@@ -289,17 +290,11 @@ class Options:
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Options:
         """Raises ConfigError with the option's name."""
-        known = sorted(field.name for field in fields(cls))
-        for name in given:
-            if name not in known:
-                raise ConfigError(
-                    f"option {name!r} is not known: an embedding model takes {', '.join(known)}"
-                )
-        for name in ("n_threads", "max_length", "max_queue"):
-            value = given.get(name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ConfigError(f"option {name} must be a whole number of at least 1")
-        return cls(**given)
+        option_names(given, [field.name for field in fields(cls)], "an embedding model")
+        for name, least in (("n_threads", 1), ("max_length", 2), ("max_queue", 0)):
+            option_count(given, name, least)
+        option_kind(given, "truncate", bool, "true or false")
+        return cls(**{name: value for name, value in given.items() if value is not None})
 
 
 class EmbeddingEngine:

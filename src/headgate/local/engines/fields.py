@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from headgate.core.errors import InvalidRequest, UnsupportedParameter
+from headgate.core.errors import ConfigError, InvalidRequest, UnsupportedParameter
 
 
 def no_others(body: Mapping[str, Any], known: Collection[str], where: str = "") -> None:
@@ -21,6 +21,28 @@ def unsupported(param: str, why: str) -> UnsupportedParameter:
 
 def wrong(param: str, expected: str) -> InvalidRequest:
     return InvalidRequest(f"{param} must be {expected}", param=param)
+
+
+def option_count(options: Mapping[str, Any], name: str, least: int) -> None:
+    """Raises ConfigError unless an engine's option is absent, None, or a whole number from `least` on."""
+    value = options.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise ConfigError(f"option {name} must be a whole number of at least {least}")
+
+
+def option_kind(options: Mapping[str, Any], name: str, kind: type, expected: str) -> None:
+    value = options.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(f"option {name} must be {expected}")
+
+
+def option_names(options: Mapping[str, Any], known: Collection[str], what: str) -> None:
+    """Raises ConfigError for an option that is not in `known`, or without the model."""
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"option {name!r} is not known: {what} takes {', '.join(sorted(known))}")
+    if not isinstance(options.get("model"), str):
+        raise ConfigError("option model must be the path of the weights")
 
 
 def text(body: Mapping[str, Any], name: str, where: str = "") -> str:

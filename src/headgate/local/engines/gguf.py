@@ -20,6 +20,7 @@ from typing import Any
 from headgate.core.errors import ConfigError, MissingExtra
 from headgate.local.engines.chat_answer import Answer, refused
 from headgate.local.engines.chat_request import Abilities, read_chat_request
+from headgate.local.engines.fields import option_count, option_kind, option_names
 from headgate.local.engines.gguf_header import Header, read_header
 from headgate.local.engines.host import Handler, Reply, Slots, run
 
@@ -55,17 +56,13 @@ class Options:
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> Options:
         """Raises ConfigError with the option's name."""
-        known = {field.name for field in fields(cls)}
-        for name in given:
-            if name not in known:
-                raise ConfigError(
-                    f"option {name!r} is not known: a GGUF model takes {', '.join(sorted(known))}"
-                )
-        for name, least in (("n_ctx", 1), ("n_threads", 1), ("n_gpu_layers", -1), ("n_parallel", 1)):
-            value = given.get(name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ConfigError(f"option {name} must be a whole number of at least {least}")
-        return cls(**given)
+        option_names(given, [field.name for field in fields(cls)], "a GGUF model")
+        for name, least in (("n_ctx", 1), ("n_threads", 1), ("n_parallel", 1), ("max_queue", 0)):
+            option_count(given, name, least)
+        option_count(given, "n_gpu_layers", -1)
+        option_kind(given, "flash_attn", bool, "true or false")
+        option_kind(given, "chat_template", str, "a Jinja template")
+        return cls(**{name: value for name, value in given.items() if value is not None})
 
 
 class ChatEngine:
