@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import click
 
 from headgate.cli.exits import Exit, Failure
-from headgate.cli.output import table
+from headgate.cli.sources import load_settings, model_table
 from headgate.cli.weights import fetch_missing, missing
 
 if TYPE_CHECKING:
-    from headgate.config.schema import Settings, TargetSettings
+    from headgate.config.schema import Settings
     from headgate.core.backend import RawHeaders
 
 _SOURCE_HELP = """SOURCE is a configuration (headgate.yaml), a custom-model folder, a folder of such folders,
     a model file (.onnx, .skops) or module:attribute; without it, the embedded models smollm2 and minilm."""
-
-
-def load_settings(source: str | None, options: Mapping[str, str]) -> Settings:
-    """The settings that `source` stands for, `options` of the command line applied. Raises ConfigError."""
-    from headgate.backends.registry import Registry
-    from headgate.config.sources import resolve
-
-    _import_from_here()
-    return resolve(source, backends=Registry(), options=options)
-
-
-def _import_from_here() -> None:
-    """Let `module:attribute` name a module of the current folder. Last: it hides nothing installed."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)
 
 
 def _check_exposure(settings: Settings) -> None:
@@ -224,27 +207,3 @@ def _field(header: str) -> tuple[bytes, bytes]:
 
 
 _HEADER_EXAMPLE = "x-request-id:1234"
-
-
-def model_table(settings: Settings) -> str:
-    """Every target of every model, one in a line."""
-    rows = []
-    for name, model in settings.models.items():
-        for target in model.targets:
-            upstream = target.model or ("" if _place(target) else name)
-            cells = (target.backend, upstream, _place(target), f"{target.weight:g}", str(target.priority))
-            rows.append((name, *cells))
-    return table(("MODEL", "BACKEND", "UPSTREAM MODEL", "WHERE", "WEIGHT", "PRIORITY"), rows)
-
-
-def _place(target: TargetSettings) -> str:
-    """Where a target answers from, by whichever option its backend has for that."""
-    for option in ("base_url", "weights", "folder", "python", "account"):
-        if value := getattr(target, option, None):
-            return _without_credentials(str(value)) if option == "base_url" else str(value)
-    return ""
-
-
-def _without_credentials(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -10,6 +10,7 @@ import click
 
 from headgate.cli.exits import Exit, Failure
 from headgate.cli.output import ProgressDisplay, table
+from headgate.cli.sources import load_settings, model_table
 from headgate.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -116,8 +117,6 @@ def models(source: str | None) -> int:
       headgate models headgate.yaml
     """
     if source is not None:
-        from headgate.cli.serving import load_settings, model_table
-
         click.echo(model_table(load_settings(source, {})))
         return Exit.OK
     from headgate.local.cache import human_size
