@@ -26,6 +26,7 @@ from headgate.core.messages import (
     ToolChoice,
     ToolResult,
 )
+from headgate.dialects.json_bodies import MAX_ITEMS
 from headgate.dialects.openai_chat import OPENAI_CHAT, decode_request, encode_request
 
 USER = {"role": "user", "content": "Hi"}
@@ -240,7 +241,12 @@ def test_route_may_hold_model_and_stream() -> None:
         ({"messages": []}, "messages", "invalid_value"),
         ({"messages": "x"}, "messages", "invalid_type"),
         ({"messages": ["x"]}, "messages[0]", "invalid_type"),
-        ({"messages": [1] * 65_537}, "messages", "invalid_value"),
+        ({"messages": [1] * (MAX_ITEMS + 1)}, "messages", "invalid_value"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 6000}] * 3},
+            "messages",
+            "invalid_value",
+        ),
         ({"messages": [USER, {"content": "x"}]}, "messages[1].role", "missing_required_parameter"),
         ({"messages": [{"role": "robot", "content": "x"}]}, "messages[0].role", "invalid_value"),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),

@@ -329,6 +329,14 @@ def test_other_habits_of_vendors() -> None:
     assert decode(text("a", "eos"))[-1] == Finished((Stop("other", native="eos"),))
 
 
+def test_counts_that_are_none_are_not_counted() -> None:
+    usage = {"prompt_tokens": -1, "completion_tokens": 2.5, "prompt_tokens_details": {"cached_tokens": "x"}}
+    events = decode(chunk(choice({"content": "a"}, "stop"), usage=usage) + DONE)
+    assert not any(isinstance(event, UsageReported) for event in events)
+    events = decode(chunk(choice({"content": "a"}, "stop"), usage=usage | {"completion_tokens": 2}) + DONE)
+    assert UsageReported(Usage(output_tokens=2)) in events
+
+
 garbage = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
     lambda inner: (

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from headgate.core.call import Usage
 from headgate.core.errors import InvalidRequest, StreamBroken, UpstreamError
 from headgate.core.operations import EmbedRequest, EmbedResult
+from headgate.dialects.json_bodies import MAX_ITEMS
 from headgate.dialects.openai_embeddings import (
     OPENAI_EMBEDDINGS,
     decode_request,
@@ -72,7 +73,7 @@ def test_the_other_fields() -> None:
         ({"input": [[1], "a"]}, "input[1]"),
         ({"input": [[-1]]}, "input[0][0]"),
         ({"input": [[True]]}, "input[0][0]"),
-        ({"input": ["a"] * 65_537}, "input"),
+        ({"input": ["a"] * (MAX_ITEMS + 1)}, "input"),
         ({"encoding_format": "int8"}, "encoding_format"),
         ({"encoding_format": 1}, "encoding_format"),
         ({"dimensions": 0}, "dimensions"),

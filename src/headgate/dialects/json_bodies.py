@@ -9,7 +9,7 @@ import msgspec
 
 from headgate.core.errors import InvalidRequest
 
-MAX_ITEMS = 65_536
+MAX_ITEMS = 16_384
 """Items of one list that is walked in Python. A longer one would hold up the event loop."""
 
 _DECODER = msgspec.json.Decoder()

@@ -16,7 +16,7 @@ from headgate.core.messages import (
     Tool,
     ToolChoice,
 )
-from headgate.dialects.json_bodies import Fields, decode_object, missing, wrong_type, wrong_value
+from headgate.dialects.json_bodies import MAX_ITEMS, Fields, decode_object, missing, wrong_type, wrong_value
 from headgate.dialects.openai_chat.message_decoder import MessageDecoder
 from headgate.dialects.openai_chat.vocabulary import extended
 
@@ -91,7 +91,14 @@ def _messages(fields: Fields) -> tuple[Message, ...]:
     if not items:
         raise wrong_value("messages", "the array must hold at least one message")
     decoder = MessageDecoder()
-    return tuple(decoder.decode(item, index) for index, item in enumerate(items))
+    messages: list[Message] = []
+    parts = 0
+    for index, item in enumerate(items):
+        messages.append(decoder.decode(item, index))
+        parts += len(messages[-1].parts)
+        if parts > MAX_ITEMS:
+            raise wrong_value("messages", f"they have more than {MAX_ITEMS:,} content parts in all")
+    return tuple(messages)
 
 
 def _sampling(fields: Fields) -> Sampling:
