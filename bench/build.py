@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,7 +31,7 @@ def compiled(name: str) -> Path:
         raise BenchError("no C compiler: install gcc (apt-get install gcc libc6-dev)")
     BIN.mkdir(exist_ok=True)
     # Under another name first: two runs at once never see half a program.
-    fresh = BIN / f"{name}.{id(source)}.new"
+    fresh = BIN / f"{name}.{os.getpid()}.new"
     result = subprocess.run([compiler, *FLAGS, "-o", str(fresh), str(source)], capture_output=True, text=True)
     if result.returncode != 0:
         raise BenchError(f"{compiler} can't build bench/{name}.c:\n{result.stderr}")

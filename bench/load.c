@@ -57,7 +57,8 @@ struct progress {
 };
 
 static enum mode mode;
-static const char *mode_name, *host = "127.0.0.1", *path = "/", *end_mark = "data: [DONE]", *body_file, *progress_file;
+static const char *mode_name, *host = "127.0.0.1", *path = "/", *end_mark = "data: [DONE]";
+static const char *body_file, *progress_file;
 static char headers[4096], first_error[160];
 static uint64_t want_conns = 1, want_requests, leave_after = 3;
 static double want_seconds, deadline_seconds = 60;
@@ -263,9 +264,8 @@ static enum verdict feed(struct conn *c, const char *data, size_t n) {
         if (c->state == HEAD) {
             if (c->head_size == MAX_HEAD) return BROKEN;
             c->head[c->head_size++] = data[i++];
-            if (data[i - 1] == '\n' && c->head_size >= 4 && !memcmp(c->head + c->head_size - 4, "\r\n\r\n", 4)) {
-                verdict = head_complete(c);
-            }
+            bool ended = c->head_size >= 4 && !memcmp(c->head + c->head_size - 4, "\r\n\r\n", 4);
+            if (ended) verdict = head_complete(c);
         } else if (c->state == UNTIL_CLOSE) {
             payload(c, data + i, n - i);
             i = n;

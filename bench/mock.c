@@ -63,8 +63,8 @@ static struct conn *dead;
 static volatile sig_atomic_t stopping;
 static char answer[ANSWER_SIZE + 1];
 static const char embedding[] =
-    "{\"object\":\"list\",\"data\":[{\"object\":\"embedding\",\"index\":0,\"embedding\":[0.25,-0.5,0.125,0.75]}],"
-    "\"model\":\"mock\",\"usage\":{\"prompt_tokens\":4,\"total_tokens\":4}}";
+    "{\"object\":\"list\",\"data\":[{\"object\":\"embedding\",\"index\":0,"
+    "\"embedding\":[0.25,-0.5,0.125,0.75]}],\"model\":\"mock\",\"usage\":{\"prompt_tokens\":4,\"total_tokens\":4}}";
 
 static void die(const char *what) {
     perror(what);
@@ -167,19 +167,16 @@ static void put(struct conn *c, const void *data, size_t size) {
 static void reply(struct conn *c, const char *status, const char *body, size_t size) {
     char head[256];
     int n = snprintf(head, sizeof head,
-                     "HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n%s\r\n", status, size,
-                     c->close_after ? "connection: close\r\n" : "");
+                     "HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %zu\r\n%s\r\n",
+                     status, size, c->close_after ? "connection: close\r\n" : "");
     put(c, head, (size_t)n);
     put(c, body, size);
 }
 
-static void refuse(struct conn *c, const char *status, const char *why) {
-    char body[256];
-    int n = snprintf(body, sizeof body, "{\"error\":{\"message\":\"%s\",\"type\":\"invalid_request_error\"}}", why);
-    reply(c, status, body, (size_t)n);
-}
-
 /* Streams --------------------------------------------------------------------------------------------- */
+
+#define CHUNK "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1750000000," \
+              "\"model\":\"mock\",\"choices\":["
 
 static void put_event(struct conn *c, const char *text) {
     char frame[1024];
@@ -191,24 +188,19 @@ static void put_event(struct conn *c, const char *text) {
 static void put_token(struct conn *c) {
     char text[256];
     snprintf(text, sizeof text,
-             "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1750000000,"
-             "\"model\":\"mock\",\"choices\":[{\"index\":0,\"delta\":{\"content\":\" %016llu\"},\"logprobs\":null,"
-             "\"finish_reason\":null}]}\n\n",
+             CHUNK "{\"index\":0,\"delta\":{\"content\":\" %016llu\"},\"logprobs\":null,"
+                   "\"finish_reason\":null}]}\n\n",
              (unsigned long long)++c->sent);
     put_event(c, text);
     stats.chunks++;
 }
 
 static void end_stream(struct conn *c) {
-    put_event(c, "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1750000000,"
-                 "\"model\":\"mock\",\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,"
-                 "\"finish_reason\":\"stop\"}]}\n\n");
+    put_event(c, CHUNK "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n");
     if (c->with_usage) {
         char usage[512];
         snprintf(usage, sizeof usage,
-                 "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1750000000,"
-                 "\"model\":\"mock\",\"choices\":[],\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":%llu,"
-                 "\"total_tokens\":%llu}}\n\n",
+                 CHUNK "],\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":%llu,\"total_tokens\":%llu}}\n\n",
                  (unsigned long long)c->sent, (unsigned long long)c->sent + 200);
         put_event(c, usage);
     }
@@ -277,7 +269,8 @@ static void serve(struct conn *c, const char *path, const char *body, size_t siz
     } else if (!strcmp(path, "/stats")) {
         char text[256];
         int n = snprintf(text, sizeof text,
-                         "{\"connections\":%llu,\"streams\":%llu,\"requests\":%llu,\"chunks\":%llu,\"aborted\":%llu}",
+                         "{\"connections\":%llu,\"streams\":%llu,\"requests\":%llu,\"chunks\":%llu,"
+                         "\"aborted\":%llu}",
                          (unsigned long long)stats.connections, (unsigned long long)stats.streams,
                          (unsigned long long)stats.requests, (unsigned long long)stats.chunks,
                          (unsigned long long)stats.aborted);
@@ -288,7 +281,8 @@ static void serve(struct conn *c, const char *path, const char *body, size_t siz
         if (pace_ns < 1000) pace_ns = 1000;
         reply(c, "200 OK", "{}", 2);
     } else {
-        refuse(c, "404 Not Found", "no such route");
+        static const char unknown[] = "{\"error\":{\"message\":\"no such route\"}}";
+        reply(c, "404 Not Found", unknown, sizeof unknown - 1);
     }
 }
 
@@ -437,9 +431,10 @@ static void accept_all(void) {
 
 static void write_answer(void) {
     static const char format[] =
-        "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1750000000,\"model\":\"mock\",\"choices\":"
-        "[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"%0*d\"},\"logprobs\":null,\"finish_reason\":"
-        "\"stop\"}],\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":180,\"total_tokens\":380}}";
+        "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1750000000,\"model\":\"mock\","
+        "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"%0*d\"},"
+        "\"logprobs\":null,\"finish_reason\":\"stop\"}],"
+        "\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":180,\"total_tokens\":380}}";
     int rest = snprintf(NULL, 0, format, 0, 0) - 1;
     snprintf(answer, sizeof answer, format, ANSWER_SIZE - rest, 0);
 }

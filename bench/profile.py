@@ -1,7 +1,8 @@
 """Where the gateway spends its time under load: `python -m bench.profile [SCENARIO]`.
 
-Uses py-spy where it is installed: it samples from outside and changes nothing. Otherwise cProfile: exact
-counts, but it makes every Python call dearer, so read the order, not the times.
+Uses py-spy where it is installed: it samples from outside and changes nothing; time without the
+interpreter lock is not in it. Otherwise cProfile: exact counts, but it makes every Python call dearer, so
+read the order, not the times.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def _sampled(rig: Rig, scenario: Scenario, sampler: str) -> None:
     running = rig.start(server)
     assert running.process is not None
     out, log = rig.folder / "stacks", rig.folder / "py-spy.log"
-    command = [sampler, "record", "--nolineno", "--format", "raw", "--output", str(out)]
+    command = [sampler, "record", "--gil", "--nolineno", "--format", "raw", "--output", str(out)]
     command += [
         "--duration",
         str(round(scenario.seconds * rig.scale) or 1),
