@@ -24,7 +24,7 @@ from headgate.core.events import (
 )
 from headgate.core.fold import fold, unfold
 from headgate.core.loss import Loss
-from headgate.core.messages import Media, Opaque, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.core.messages import Citation, Media, Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
 from headgate.dialects import sse
 from headgate.dialects.dialect import StreamOptions
@@ -228,7 +228,7 @@ def test_parts_that_open_with_their_text() -> None:
         Started("i", "m", 1),
         PartStarted(0, Reasoning("t", signature="s")),
         PartEnded(0),
-        PartStarted(1, Text("a", ({"type": "url_citation"},))),
+        PartStarted(1, Text("a", (Citation("url", extensions={"openai_chat": {"type": "url_citation"}}),))),
         PartEnded(1),
         PartStarted(2, Refusal("no")),
         PartEnded(2),

@@ -11,6 +11,7 @@ from headgate.core.errors import InvalidRequest
 from headgate.core.loss import Loss
 from headgate.core.messages import (
     ChatRequest,
+    Citation,
     Media,
     Message,
     Opaque,
@@ -52,7 +53,7 @@ def test_what_another_dialect_alone_knows_is_reported_lost() -> None:
                     Opaque("anthropic", {"type": "search_result"}),
                 ),
             ),
-            Message("assistant", (Reasoning("t", signature="s"), Text("a", ({"type": "c"},)))),
+            Message("assistant", (Reasoning("t", signature="s"), Text("a", (Citation("other"),)))),
             Message("assistant", (Opaque("gemini", {}),)),
         ),
         tools=(Tool("f", extensions=foreign),),
@@ -81,7 +82,7 @@ def test_what_another_dialect_alone_knows_is_reported_lost() -> None:
         "messages[1].content[4]",
         "messages[2].content[0]",
         "messages[2].content[0]",
-        "messages[2].content[1].annotations",
+        "messages[2].content[1].citations",
         "messages[3].content[0]",
         "tools[0].cache_control",
         "top_k",

@@ -23,7 +23,7 @@ from headgate.core.events import (
     UsageReported,
 )
 from headgate.core.fold import fold, unfold
-from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.core.messages import Citation, Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
 from headgate.dialects import sse
 from headgate.dialects.openai_chat import StreamDecoder, decode_result
@@ -320,8 +320,7 @@ def test_other_habits_of_vendors() -> None:
         chunk(choice({"content": [{"type": "text", "text": "a"}]}, "stop")),
     ) == (Reasoning("h"), Text("a"))
     assert parts(text("a"), chunk(choice({"annotations": [{"type": "url_citation"}]}, "stop"))) == (
-        Text("a"),
-        Text("", ({"type": "url_citation"},)),
+        Text("a", (Citation("url", extensions={"openai_chat": {"type": "url_citation"}}),)),
     )
     assert parts(chunk(choice({"audio": {"id": "x"}}, "stop"))) == (
         Opaque("openai_chat", {"audio": {"id": "x"}}),

@@ -58,7 +58,7 @@ def test_a_row_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_row_that_cant_be_imported_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("acme", "no_such_package_here:ROW", module.GROUP)
     monkeypatch.setattr(module, "entry_points", lambda group: [point])
-    with pytest.raises(ConfigError, match="backend 'acme' can't be loaded: .*no_such_package_here"):
+    with pytest.raises(ConfigError, match=r"backend .acme. can.t be loaded: .*no_such_package_here"):
         Registry().row("acme")
 
 

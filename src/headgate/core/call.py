@@ -34,7 +34,11 @@ ANONYMOUS = Principal("anonymous", authenticated=False)
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one answer, cumulative; None where the upstream did not say."""
+    """Tokens of one answer, cumulative; None where the upstream did not say.
+
+    Each count is whole: `input_tokens` includes those read from and written to a cache, `output_tokens`
+    includes reasoning. Codecs of dialects that count otherwise add and subtract.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None

@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 from headgate.core.call import Usage
 from headgate.core.errors import HeadgateError
-from headgate.core.messages import JSON, Extensions, Part
+from headgate.core.messages import JSON, Citation, Extensions, Part
 
 FinishReason: TypeAlias = Literal[
     "stop", "length", "tool_calls", "content_filter", "refusal", "pause", "context_length", "other"
@@ -55,6 +55,15 @@ class PartDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class PartCited:
+    """A citation of an open text part."""
+
+    index: int
+    citation: Citation
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class PartEnded:
     index: int
     choice: int = 0
@@ -93,7 +102,9 @@ class Failed:
     error: HeadgateError
 
 
-ChatEvent: TypeAlias = Started | PartStarted | PartDelta | PartEnded | UsageReported | Finished | Failed
+ChatEvent: TypeAlias = (
+    Started | PartStarted | PartDelta | PartCited | PartEnded | UsageReported | Finished | Failed
+)
 """One step of a streamed chat answer."""
 
 __all__ = [
@@ -102,6 +113,7 @@ __all__ = [
     "Failed",
     "FinishReason",
     "Finished",
+    "PartCited",
     "PartDelta",
     "PartEnded",
     "PartStarted",

@@ -16,6 +16,7 @@ from headgate.core.events import (
     DeltaField,
     Failed,
     Finished,
+    PartCited,
     PartDelta,
     PartEnded,
     PartStarted,
@@ -92,6 +93,8 @@ class Assembler:
                 self._open(event)
             case PartDelta():
                 self._append(event)
+            case PartCited():
+                self._cite(event)
             case PartEnded():
                 self._part(event.choice, event.index).ended = True
             case UsageReported():
@@ -152,6 +155,13 @@ class Assembler:
         if event.logprobs is not None:
             choice = self._choices[event.choice]
             choice.logprobs = [*(choice.logprobs or ()), *event.logprobs]
+
+    def _cite(self, event: PartCited) -> None:
+        part = self._part(event.choice, event.index)
+        if not isinstance(part.part, Text):
+            kind = type(part.part).__name__
+            raise ProtocolViolation("citations go to text", f"a {kind} part was cited")
+        part.part = replace(part.part, citations=(*part.part.citations, event.citation))
 
     def _report(self, event: UsageReported) -> None:
         before = self._usage or Usage()

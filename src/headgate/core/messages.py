@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Extensions: TypeAlias = Mapping[str, Mapping[str, "JSON"]]
 """Unknown or vendor-only fields by dialect: `{"openai_chat": {"store": true}}`."""
 
@@ -20,9 +20,36 @@ MediaKind: TypeAlias = Literal["image", "audio", "video", "file"]
 
 
 @dataclass(frozen=True, slots=True)
+class CacheHint:
+    """The prompt up to and including this part is worth caching, for `ttl` ("5m", "1h") where given."""
+
+    ttl: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """What a span of an answer's text rests on.
+
+    `start` and `end` are character offsets into the answer's text, `quote` is the cited source's own words,
+    `source` the index of the cited document in the request. What only one dialect knows, the whole of its own
+    form included, is in `extensions`.
+    """
+
+    kind: Literal["url", "document", "file", "search", "other"]
+    url: str | None = None
+    title: str | None = None
+    quote: str | None = None
+    start: int | None = None
+    end: int | None = None
+    source: int | None = None
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     text: str
-    annotations: tuple[Mapping[str, JSON], ...] = ()
+    citations: tuple[Citation, ...] = ()
+    cache: CacheHint | None = None
     extensions: Extensions = field(default_factory=dict)
 
 
@@ -37,17 +64,24 @@ class Media:
     file_id: str | None = None
     name: str | None = None
     detail: str | None = None
+    cache: CacheHint | None = None
     extensions: Extensions = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """What the model thought. `signature` and `data` are opaque and go back as they came."""
+    """What the model thought. `signature` and `data` are opaque and go back as they came.
+
+    `origin` names the dialect of the upstream that made them; no other upstream can use them
+    (`headgate.dialects.sealed` carries them through callers of another dialect). A part with a signature
+    and no text belongs to the part that follows it: that is how Gemini signs tool calls.
+    """
 
     text: str = ""
     signature: str | None = None
     data: str | None = None
     redacted: bool = False
+    origin: str | None = None
     extensions: Extensions = field(default_factory=dict)
 
 
@@ -65,6 +99,7 @@ class ToolCall:
     name: str
     arguments: str
     kind: str = "function"
+    cache: CacheHint | None = None
     extensions: Extensions = field(default_factory=dict)
 
 
@@ -73,6 +108,7 @@ class ToolResult:
     call_id: str
     parts: tuple[Text | Media | Opaque, ...]
     is_error: bool = False
+    cache: CacheHint | None = None
     extensions: Extensions = field(default_factory=dict)
 
 
@@ -97,13 +133,18 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function that the model may call; `parameters` is its JSON schema."""
+    """A function that the model may call; `parameters` is its JSON schema.
+
+    A tool of another `kind` runs at the vendor (web search, code execution): only the dialect whose
+    extensions hold its definition knows it.
+    """
 
     name: str
     description: str | None = None
     parameters: Mapping[str, JSON] | None = None
     strict: bool | None = None
     kind: str = "function"
+    cache: CacheHint | None = None
     extensions: Extensions = field(default_factory=dict)
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.events import ChatEvent, PartDelta, PartEnded, PartStarted, Stop
+from headgate.core.events import ChatEvent, PartCited, PartDelta, PartEnded, PartStarted, Stop
 from headgate.core.messages import JSON, Opaque, Part, Reasoning, Refusal, Text, ToolCall
-from headgate.dialects.openai_chat.vocabulary import NAME, extended, stop_from_word
+from headgate.dialects.openai_chat.vocabulary import NAME, citation_from_wire, extended, stop_from_word
 
 _DELTA_FIELDS = frozenset(
     {
@@ -80,13 +80,13 @@ class ChoiceDecoder:
         if thought and isinstance(thought, str):
             self._grow(Reasoning(), thought, None, events)
         entries = logprobs if isinstance(logprobs, dict) else {}
-        if delta.get("annotations"):
-            self._annotate(delta["annotations"], events)
         content = delta.get("content")
         if isinstance(content, list):
             self._items(content, events)
         else:
             self._text(Text(""), content, entries.get("content"), events)
+        if delta.get("annotations"):
+            self._annotate(delta["annotations"], events)
         self._text(Refusal(""), delta.get("refusal"), entries.get("refusal"), events)
         function_call = delta.get("function_call")
         if isinstance(function_call, dict):
@@ -136,11 +136,12 @@ class ChoiceDecoder:
             self._open = None
 
     def _annotate(self, annotations: object, events: list[ChatEvent]) -> None:
-        """In a stream, annotations come when their text is out: a text part of their own carries them."""
-        if isinstance(annotations, list):
-            found = tuple(item for item in annotations if isinstance(item, dict))
-            self._close(events)
-            self._open = (Text, self._start(Text("", found), events))
+        for item in annotations if isinstance(annotations, list) else ():
+            if isinstance(item, dict):
+                if self._open is None or self._open[0] is not Text:
+                    self._close(events)
+                    self._open = (Text, self._start(Text(""), events))
+                events.append(PartCited(self._open[1], citation_from_wire(item), self.index))
 
     def _unknown(self, delta: dict[str, Any], events: list[ChatEvent]) -> None:
         rest = {key: delta[key] for key in delta.keys() - _DELTA_FIELDS if delta[key] is not None}
@@ -201,7 +202,7 @@ class ChoiceDecoder:
         self._close(events)
         call.id = call.id or f"call_{self.index}_{len([c for c in self._calls if c.part is not None])}"
         marks = extended({"function_call": {}}) if call.legacy else {}
-        call.part = self._start(ToolCall(call.id, call.name, "", call.kind, marks), events)
+        call.part = self._start(ToolCall(call.id, call.name, "", call.kind, extensions=marks), events)
         if call.waiting:
             events.append(PartDelta(call.part, "".join(call.waiting), self.index, "arguments"))
             call.waiting.clear()

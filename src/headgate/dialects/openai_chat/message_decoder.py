@@ -194,4 +194,4 @@ def _tool_call(fields: Fields) -> ToolCall:
             raise wrong_value(fields.param("type"), "supported values are 'function', 'custom'")
     name = body.required_text("name")
     text = body.required_text(arguments)
-    return ToolCall(call_id, name, text, kind, extended(fields.rest(), kind, body.rest()))
+    return ToolCall(call_id, name, text, kind, extensions=extended(fields.rest(), kind, body.rest()))

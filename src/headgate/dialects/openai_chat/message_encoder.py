@@ -144,8 +144,8 @@ class MessageEncoder:
         match part:
             case Text():
                 self._foreign(part.extensions, path)
-                if part.annotations:
-                    self._lose(f"{path}.annotations", "a request's text parts have no annotations")
+                if part.citations:
+                    self._lose(f"{path}.citations", "a request's text parts have no annotations")
                 return {"type": "text", "text": part.text, **own(part.extensions)}
             case Refusal():
                 return {"type": "refusal", "refusal": part.text, **own(part.extensions)}

@@ -16,6 +16,7 @@ from headgate.dialects.openai_chat.choice_decoder import ChoiceDecoder
 from headgate.dialects.openai_chat.message_encoder import encode_call
 from headgate.dialects.openai_chat.vocabulary import (
     NAME,
+    citation_to_wire,
     own,
     word_from_stop,
 )
@@ -131,7 +132,7 @@ def _encode_message(choice: Choice) -> dict[str, Any]:
         "content": "".join(part.text for part in texts) if texts else None,
         "refusal": "".join(refusals) if refusals else None,
     }
-    if annotations := [item for part in texts for item in part.annotations]:
+    if annotations := [citation_to_wire(each) for part in texts for each in part.citations]:
         message["annotations"] = annotations
     if any(thoughts):
         message["reasoning_content"] = "".join(thoughts)

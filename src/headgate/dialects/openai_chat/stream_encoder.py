@@ -12,6 +12,7 @@ from headgate.core.events import (
     ChatEvent,
     Failed,
     Finished,
+    PartCited,
     PartDelta,
     PartEnded,
     PartStarted,
@@ -23,7 +24,7 @@ from headgate.core.loss import Loss
 from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.dialects import sse
 from headgate.dialects.dialect import StreamOptions
-from headgate.dialects.openai_chat.vocabulary import NAME, own, word_from_stop
+from headgate.dialects.openai_chat.vocabulary import NAME, citation_to_wire, own, word_from_stop
 from headgate.dialects.openai_errors import encode_error_body
 from headgate.dialects.openai_usage import usage_to_wire
 
@@ -59,6 +60,8 @@ class StreamEncoder:
                 return self._delta(event)
             case PartStarted():
                 return self._part(event)
+            case PartCited():
+                return self._chunk(event.choice, _json({"annotations": [citation_to_wire(event.citation)]}))
             case PartEnded():
                 self._parts.pop((event.choice, event.index), None)
                 return b""
@@ -107,10 +110,10 @@ class StreamEncoder:
         part, choice = event.part, event.choice
         role = self._role(choice)
         match part:
-            case Text(text=text, annotations=annotations):
+            case Text(text=text, citations=citations):
                 delta: dict[str, Any] = {"content": text} if text else {}
-                if annotations:
-                    delta["annotations"] = annotations
+                if citations:
+                    delta["annotations"] = [citation_to_wire(each) for each in citations]
             case Reasoning(text=text):
                 delta = {"reasoning_content": text} if text else {}
                 if part.data is not None or part.signature is not None:

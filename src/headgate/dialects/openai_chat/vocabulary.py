@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headgate.core.events import FinishReason, Stop
-from headgate.core.messages import Extensions
+from headgate.core.messages import Citation, Extensions
 
 NAME = "openai_chat"
 
@@ -59,3 +59,31 @@ def extended(
     if key is not None and inner:
         values[key] = dict(inner)
     return {NAME: values} if values else {}
+
+
+def citation_from_wire(item: dict[str, Any]) -> Citation:
+    """An annotation of an answer's text; its own form is kept for callers of this dialect."""
+    told = item.get("url_citation")
+    fields: dict[str, Any] = told if isinstance(told, dict) else {}
+    start, end = fields.get("start_index"), fields.get("end_index")
+    return Citation(
+        "url" if item.get("type") == "url_citation" else "other",
+        url=fields.get("url"),
+        title=fields.get("title"),
+        start=start if isinstance(start, int) else None,
+        end=end if isinstance(end, int) else None,
+        extensions={NAME: item},
+    )
+
+
+def citation_to_wire(citation: Citation) -> dict[str, Any]:
+    """Any citation as an annotation: what has no address is told by its title and quote."""
+    if own_form := citation.extensions.get(NAME):
+        return dict(own_form)
+    told = {
+        "url": citation.url or "",
+        "title": citation.title or citation.quote or "",
+        "start_index": citation.start or 0,
+        "end_index": citation.end or 0,
+    }
+    return {"type": "url_citation", "url_citation": told}
