@@ -74,7 +74,11 @@ class Running:
         self._thread = threading.Thread(target=self.loop.run_forever)
         self._thread.start()
         self.supervisor = Supervisor(spec)
-        self.ready()
+        try:
+            self.ready()
+        except Unavailable:
+            self.stop()
+            raise
 
     def ready(self) -> None:
         asyncio.run_coroutine_threadsafe(self.supervisor.ready(), self.loop).result(60)
