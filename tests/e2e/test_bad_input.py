@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from headgate.dialects.json_bodies import MAX_ITEMS
 from tests.e2e.conftest import remote
 from tests.support.client import Answer, Connection, request
 from tests.support.server import Running, settings_from
@@ -267,7 +268,7 @@ def test_a_million_items_are_refused(server: Running) -> None:
         assert len(body) < MAX_BODY
         answer = request(server.port, "POST", path, body, JSON)
         message = refused(answer, 400, "invalid_value", name.decode())
-        assert "65,536" in message
+        assert f"{MAX_ITEMS:,}" in message
 
 
 def test_a_message_of_a_million_parts_is_refused(server: Running) -> None:
