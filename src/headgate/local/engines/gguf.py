@@ -139,6 +139,7 @@ class ChatEngine:
         loop = asyncio.get_running_loop()
         chunks: asyncio.Queue[Mapping[str, Any] | None] = asyncio.Queue()
         left = threading.Event()
+        begun = False
 
         def on_chunk(chunk: Mapping[str, Any]) -> bool:
             if not left.is_set():
@@ -149,10 +150,13 @@ class ChatEngine:
         work.add_done_callback(lambda _: chunks.put_nowait(None))
         try:
             while (chunk := await chunks.get()) is not None:
+                begun = True
                 yield chunk
             try:
                 await work
             except (ValueError, RuntimeError) as error:
+                if begun:
+                    raise
                 raise refused(str(error)) from error
         finally:
             left.set()
