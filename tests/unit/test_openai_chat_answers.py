@@ -27,7 +27,7 @@ from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Media, Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
 from headgate.dialects import sse
-from headgate.dialects.dialect import StreamOptions
+from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chat import StreamEncoder, decode_result, encode_result
 from tests.unit.openai_chunks import ANSWER, DONE, choice, chunk, decode, text
 
@@ -37,7 +37,7 @@ GIVEN = settings(max_examples=120, deadline=None, database=None)
 
 def encode(events: list[ChatEvent], **options: Any) -> list[Any]:
     """Chunks as JSON; `[DONE]` as it is."""
-    encoder = StreamEncoder(StreamOptions(**options))
+    encoder = StreamEncoder(AnswerOptions(**options))
     wire = b"".join(encoder.encode(event) for event in events)
     decoded = sse.Decoder().feed(wire)
     return [event.data if event.data == b"[DONE]" else json.loads(event.data) for event in decoded]
@@ -114,7 +114,7 @@ def test_parallel_calls_are_numbered_in_each_choice() -> None:
 
 
 def test_a_failure_is_framed_and_nothing_follows() -> None:
-    encoder = StreamEncoder(StreamOptions())
+    encoder = StreamEncoder(AnswerOptions())
     encoder.encode(Started("i", "m", 1))
     wire = encoder.encode(Failed(RateLimited("slow down")))
     assert wire.startswith(b'data: {"error":{') and wire.endswith(b"}}\n\n")
@@ -128,7 +128,7 @@ def test_a_failure_is_framed_and_nothing_follows() -> None:
 
 
 def test_what_a_stream_has_no_place_for_is_reported() -> None:
-    encoder = StreamEncoder(StreamOptions())
+    encoder = StreamEncoder(AnswerOptions())
     events: list[ChatEvent] = [
         Started("i", "m", 1),
         PartStarted(0, Reasoning()),
@@ -171,7 +171,7 @@ def results(draw: st.DrawFn) -> ChatResult:
 @GIVEN
 @given(results())
 def test_the_official_client_reads_both(result: ChatResult) -> None:
-    ChatCompletion.model_validate_json(encode_result(result))
+    ChatCompletion.model_validate_json(encode_result(result, AnswerOptions())[0])
     calls = [part for choice in result.choices for part in choice.parts if isinstance(part, ToolCall)]
     if all(call.kind == "function" for call in calls):  # its chunk type knows no other yet
         for item in encode(unfold(result), include_usage=True)[:-1]:
@@ -181,7 +181,7 @@ def test_the_official_client_reads_both(result: ChatResult) -> None:
 @GIVEN
 @given(results(), st.lists(st.integers(0, 5000), max_size=6))
 def test_the_stream_and_the_plain_answer_say_the_same(result: ChatResult, cuts: list[int]) -> None:
-    encoder = StreamEncoder(StreamOptions(include_usage=True))
+    encoder = StreamEncoder(AnswerOptions(include_usage=True))
     events = unfold(result)
     finish = events[-1]
     assert isinstance(finish, Finished)
@@ -189,11 +189,11 @@ def test_the_stream_and_the_plain_answer_say_the_same(result: ChatResult, cuts: 
     wire = b"".join(encoder.encode(event) for event in events)
     assert encoder.losses == []
     assert fold(decode(wire, *sorted(cut for cut in cuts if cut <= len(wire)))) == result
-    assert decode_result(encode_result(result)) == result
+    assert decode_result(encode_result(result, AnswerOptions())[0]) == result
 
 
 def test_a_plain_answer_on_the_wire() -> None:
-    assert json.loads(encode_result(decode_result(json.dumps(ANSWER).encode()))) == ANSWER
+    assert json.loads(encode_result(decode_result(json.dumps(ANSWER).encode()), AnswerOptions())[0]) == ANSWER
 
 
 def test_unknown_deltas_are_merged_into_the_message() -> None:
@@ -209,7 +209,7 @@ def test_unknown_deltas_are_merged_into_the_message() -> None:
         + chunk(choice({"function_call": {"name": "f", "arguments": "{}"}}, "function_call"))
         + DONE
     )
-    message = json.loads(encode_result(fold(events)))["choices"][0]["message"]
+    message = json.loads(encode_result(fold(events), AnswerOptions())[0])["choices"][0]["message"]
     assert message == {
         "role": "assistant",
         "content": "a",
@@ -242,7 +242,7 @@ def test_parts_that_open_with_their_text() -> None:
         {},
     ]
     assert chunks[-2]["choices"][0]["finish_reason"] == "content_filter"
-    message = json.loads(encode_result(fold(events)))["choices"][0]["message"]
+    message = json.loads(encode_result(fold(events), AnswerOptions())[0])["choices"][0]["message"]
     assert message == {
         "role": "assistant",
         "content": "a",

@@ -176,8 +176,8 @@ def test_usage_of_a_long_answer_is_read_from_its_end() -> None:
 
 
 def test_the_factory_chooses() -> None:
-    assert isinstance(observer(True), StreamObserver)
-    assert isinstance(observer(False), BodyObserver)
+    assert isinstance(observer(True, "text/event-stream"), StreamObserver)
+    assert isinstance(observer(False, "application/json"), BodyObserver)
 
 
 @settings(max_examples=150, deadline=None, database=None)

@@ -12,6 +12,7 @@ class Operation(StrEnum):
     """What a caller wants done; a backend performs some of these."""
 
     CHAT = "chat"
+    COUNT_TOKENS = "count_tokens"
     EMBED = "embed"
     RERANK = "rerank"
     PREDICT = "predict"

@@ -30,6 +30,36 @@ class EmbedResult:
     usage: Usage
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankRequest:
+    """Documents to be put in the order of their relevance to a query; `top_n` keeps the best."""
+
+    model: str
+    query: str
+    documents: tuple[str, ...]
+    top_n: int | None = None
+    return_documents: bool = False
+    extensions: Extensions = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """`index` counts the request's documents; `score` is higher for the more relevant."""
+
+    index: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class RerankResult:
+    """Best first."""
+
+    model: str
+    ranked: tuple[Ranked, ...]
+    usage: Usage = field(default_factory=Usage)
+    id: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows and named columns. `columns[j]` names `data[j]`, the j-th column's values, all of one length.

@@ -7,9 +7,11 @@ upstream's garble `StreamBroken`, an upstream's own error `UpstreamError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Raw
 
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Operation, Usage
@@ -17,7 +19,7 @@ from headgate.core.errors import HeadgateError
 from headgate.core.events import ChatEvent
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
-from headgate.core.operations import EmbedRequest, EmbedResult
+from headgate.core.operations import EmbedRequest, EmbedResult, RerankRequest, RerankResult
 from headgate.core.result import ChatResult
 
 
@@ -30,17 +32,22 @@ class WireError:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StreamOptions:
-    """How a caller's stream is to look. What is None comes from the `Started` event.
+Framing: TypeAlias = Literal["sse", "json_array", "eventstream"]
+"""How a stream is cut into events: server-sent events, one JSON array (Gemini), AWS event-stream frames."""
 
-    `model` is the public name that the caller asked for; `created` Unix seconds.
+
+@dataclass(frozen=True, slots=True)
+class AnswerOptions:
+    """How a caller's answer is to look. What is None comes from the answer itself.
+
+    `model` is the public name that the caller asked for; `created` Unix seconds; `framing` is for streams.
     """
 
     include_usage: bool = False
     id: str | None = None
     created: int | None = None
     model: str | None = None
+    framing: Framing = "sse"
 
 
 class StreamEncoder(Protocol):
@@ -92,6 +99,14 @@ class Observer(Protocol):
     def end(self) -> None: ...
 
 
+class UsageStripper(Protocol):
+    """One for each stream. Bytes of the upstream's stream in, the caller's out; whole events only."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def end(self) -> bytes: ...
+
+
 class DecodeChatRequest(Protocol):
     def __call__(self, body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest:
         """`model` and `stream` are given by dialects whose route holds them (Gemini, Converse)."""
@@ -108,34 +123,73 @@ class EncodeEmbedRequest(Protocol):
     def __call__(self, request: EmbedRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]: ...
 
 
+class DecodeEmbedRequest(Protocol):
+    def __call__(self, body: bytes, *, model: str | None = None) -> EmbedRequest: ...
+
+
+class EncodeRerankRequest(Protocol):
+    def __call__(self, request: RerankRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialect:
-    """What all dialects have. `path(model, stream)` is the route below an upstream's base URL."""
+    """What all dialects have.
+
+    `path(model, stream)` is the route below an upstream's base URL, query included.
+    """
 
     name: str
     operation: Operation
     path: Callable[[str, bool], str]
     encode_error: Callable[[HeadgateError], WireError]
     decode_error: Callable[[int, RawHeaders, bytes], HeadgateError]
-    observer: Callable[[bool], Observer]
-    """For one answer; the argument says whether it is a stream."""
+    observer: Callable[[bool, str], Observer]
+    """For one answer: is it a stream, and of what content type."""
+    model_in_body: bool = True
+    """False: the route names the model (and says whether the answer streams), the body does not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatDialect(Dialect):
-    stream_content_type: str
+    stream_types: Mapping[Framing, str]
+    """Content type of each framing that streams may have; the first is the usual one."""
     decode_request: DecodeChatRequest
     encode_request: EncodeChatRequest
-    stream_encoder: Callable[[StreamOptions], StreamEncoder]
-    stream_decoder: Callable[[], StreamDecoder]
-    encode_result: Callable[[ChatResult], bytes]
+    stream_encoder: Callable[[AnswerOptions], StreamEncoder]
+    stream_decoder: Callable[[str], StreamDecoder]
+    """For an upstream's stream of the given content type."""
+    encode_result: Callable[[ChatResult, AnswerOptions], tuple[bytes, list[Loss]]]
     decode_result: Callable[[bytes], ChatResult]
+    ask_for_usage: Callable[[Mapping[str, Raw]], bytes | None] | None = None
+    """For upstreams that report usage of a stream only when asked: given a request's top-level fields as raw
+    JSON, the value for the field `usage_field` that asks for it, or None when the caller did already."""
+    usage_field: str = ""
+    strip_usage: Callable[[], UsageStripper] | None = None
+    """Takes out of a stream what came only because we asked for usage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbedDialect(Dialect):
-    decode_request: Callable[[bytes], EmbedRequest]
+    decode_request: DecodeEmbedRequest
     encode_request: EncodeEmbedRequest
     encode_result: Callable[[EmbedRequest, EmbedResult], bytes]
     """The request says in what form the caller wants the vectors."""
     decode_result: Callable[[bytes], EmbedResult]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RerankDialect(Dialect):
+    decode_request: Callable[[bytes], RerankRequest]
+    encode_request: EncodeRerankRequest
+    encode_result: Callable[[RerankRequest, RerankResult], bytes]
+    decode_result: Callable[[bytes], RerankResult]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountDialect(Dialect):
+    """Counting a prompt's tokens: the request is a chat request that is not answered."""
+
+    decode_request: DecodeChatRequest
+    encode_request: EncodeChatRequest
+    encode_result: Callable[[int], bytes]
+    decode_result: Callable[[bytes], int]

@@ -38,14 +38,14 @@ _TOKENS = Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta
 _INPUT = "a string, an array of strings, an array of integers or an array of arrays of integers"
 
 
-def decode_request(body: bytes) -> EmbedRequest:
+def decode_request(body: bytes, *, model: str | None = None) -> EmbedRequest:
     """Read a request body. `encoding_format` and unknown fields go to `extensions["openai_embeddings"]`.
 
     Raises:
         InvalidRequest: with `param` naming the field ("input[3]").
     """
     fields = Fields(decode_object(body))
-    model = fields.required_text("model")
+    model = model or fields.required_text("model")
     if not model:
         raise wrong_value("model", "it must not be empty")
     inputs = _inputs(fields.take("input"))

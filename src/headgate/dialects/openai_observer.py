@@ -184,5 +184,7 @@ class BodyObserver(_Notes):
             return
 
 
-def observer(stream: bool) -> StreamObserver | BodyObserver:
+def observer(stream: bool, content_type: str) -> StreamObserver | BodyObserver:
+    """A stream that was asked for may still be answered by one plain body."""
+    stream = stream and not content_type.startswith("application/json")
     return StreamObserver() if stream else BodyObserver()

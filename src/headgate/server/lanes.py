@@ -22,7 +22,7 @@ from headgate.core.events import ChatEvent, Failed, Finished, UsageReported
 from headgate.core.fold import Assembler
 from headgate.core.messages import ChatRequest
 from headgate.core.operations import EmbedRequest
-from headgate.dialects.dialect import ChatDialect, EmbedDialect, StreamOptions
+from headgate.dialects.dialect import AnswerOptions, ChatDialect, EmbedDialect
 from headgate.routing.plan import Target
 from headgate.server.intake import Intake
 
@@ -69,18 +69,27 @@ def open_lane(target: Target, intake: Intake, receiver: Receiver) -> Lane:
     )
 
 
+def content_type(headers: RawHeaders) -> str:
+    """The content type in lower case; empty where none was sent."""
+    for name, value in headers:
+        if name == b"content-type":
+            return value.decode("latin-1").lower()
+    return ""
+
+
 class PassThrough:
     """Same dialect on both sides: the bytes go through, an observer reads along."""
 
-    __slots__ = ("_begun", "_dialect", "_exchange", "_observer", "_receiver", "_stream")
+    __slots__ = ("_begun", "_dialect", "_exchange", "_kind", "_observer", "_receiver", "_stream")
 
     def __init__(self, wire: Wire, intake: Intake, receiver: Receiver) -> None:
         call = intake.call
         self._dialect = intake.dialect
         self._stream = call.stream
         self._begun = False
+        self._kind = ""
         self._receiver = receiver
-        self._observer = intake.dialect.observer(call.stream)
+        self._observer = intake.dialect.observer(call.stream, "")
         body = intake.envelope.with_model(wire.model)
         self._exchange = wire.send(body, intake.upstream_headers, call.deadline, self)
 
@@ -103,7 +112,7 @@ class PassThrough:
     def frame_error(self, error: HeadgateError) -> bytes:
         if not isinstance(self._dialect, ChatDialect) or self._observer.terminal or self._observer.failed:
             return b""
-        return self._dialect.stream_encoder(StreamOptions()).encode(Failed(error))
+        return self._dialect.stream_encoder(AnswerOptions()).encode(Failed(error))
 
     def abort(self) -> None:
         self._exchange.abort()
@@ -115,6 +124,8 @@ class PassThrough:
         self._exchange.resume()
 
     def on_head(self, status: int, headers: RawHeaders) -> None:
+        self._kind = content_type(headers)
+        self._observer = self._dialect.observer(self._stream, self._kind)
         self._receiver.on_head(status, headers)
 
     def on_data(self, data: bytes) -> None:
@@ -136,7 +147,7 @@ class PassThrough:
     def _first_error(self, data: bytes) -> HeadgateError:
         """The error with which a stream begins: nobody has been told 200 yet, another target may be tried."""
         if isinstance(self._dialect, ChatDialect):
-            for event in self._dialect.stream_decoder().feed(data):
+            for event in self._dialect.stream_decoder(self._kind).feed(data):
                 if isinstance(event, Failed):
                     return event.error
         return UpstreamError("the upstream's stream began with an error")
@@ -245,7 +256,7 @@ class ChatLane(_TaskLane):
         self._call = intake.call
         self._dialect = dialect
         self._encoder = dialect.stream_encoder(
-            StreamOptions(
+            AnswerOptions(
                 include_usage=request.include_usage, created=int(time.time()), model=intake.envelope.model
             )
         )
@@ -269,7 +280,7 @@ class ChatLane(_TaskLane):
                 raise event.error
             if not begun:
                 begun = True
-                kind = self._dialect.stream_content_type.encode("ascii")
+                kind = self._dialect.stream_types["sse"].encode("ascii")
                 self._receiver.on_head(200, [(b"content-type", kind)])
             self._note(event)
             data = self._encoder.encode(event)
@@ -286,7 +297,8 @@ class ChatLane(_TaskLane):
             assembler.feed(event)
         result = replace(assembler.result(), model=self._request.model)
         self._receiver.on_head(200, _JSON)
-        self._receiver.on_data(self._dialect.encode_result(result))
+        body, _losses = self._dialect.encode_result(result, AnswerOptions())
+        self._receiver.on_data(body)
 
     def _note(self, event: ChatEvent) -> None:
         self._progress()

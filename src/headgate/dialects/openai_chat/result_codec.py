@@ -10,8 +10,19 @@ import msgspec
 from headgate.core.errors import StreamBroken
 from headgate.core.events import ChatEvent, Finished, Started, UsageReported
 from headgate.core.fold import fold
-from headgate.core.messages import Extensions, Opaque, Reasoning, Refusal, Text, ToolCall
+from headgate.core.loss import Loss
+from headgate.core.messages import (
+    Extensions,
+    Media,
+    Opaque,
+    Reasoning,
+    Refusal,
+    Text,
+    ToolCall,
+    ToolResult,
+)
 from headgate.core.result import ChatResult, Choice
+from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chat.choice_decoder import ChoiceDecoder
 from headgate.dialects.openai_chat.message_encoder import encode_call
 from headgate.dialects.openai_chat.vocabulary import (
@@ -87,24 +98,38 @@ def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
     return {**choice, "delta": message}
 
 
-def encode_result(result: ChatResult) -> bytes:
-    """The answer's body; signatures and other dialects' blocks, which have no place in it, are left out."""
+def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, list[Loss]]:
+    """The answer's body, and what of the answer has no place in it."""
     extra = own(result.extensions)
     choice_fields = extra.pop("choices", None)
     if not isinstance(choice_fields, dict):
         choice_fields = {}
     wire: dict[str, Any] = {
-        "id": result.id,
+        "id": result.id if options.id is None else options.id,
         "object": "chat.completion",
-        "created": result.created,
-        "model": result.model,
+        "created": result.created if options.created is None else options.created,
+        "model": result.model if options.model is None else options.model,
         "choices": [
             _encode_choice(choice) | choice_fields.get(str(choice.index), {}) for choice in result.choices
         ],
     }
     if result.usage is not None:
         wire["usage"] = usage_to_wire(result.usage)
-    return msgspec.json.encode(wire | extra)
+    return msgspec.json.encode(wire | extra), _losses(result)
+
+
+def _losses(result: ChatResult) -> list[Loss]:
+    found: list[Loss] = []
+    for choice in result.choices:
+        for index, part in enumerate(choice.parts):
+            path = f"choices[{choice.index}].parts[{index}]"
+            if isinstance(part, Reasoning) and (part.signature or part.data):
+                found.append(Loss(path, "reasoning signatures have no place in this dialect"))
+            elif isinstance(part, Opaque) and part.dialect != NAME:
+                found.append(Loss(path, f"only {part.dialect} has this block"))
+            elif isinstance(part, Media | ToolResult):
+                found.append(Loss(path, f"an answer has no {type(part).__name__.lower()} in this dialect"))
+    return found
 
 
 def _encode_choice(choice: Choice) -> dict[str, Any]:

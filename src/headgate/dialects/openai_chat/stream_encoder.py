@@ -23,7 +23,7 @@ from headgate.core.events import (
 from headgate.core.loss import Loss
 from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.dialects import sse
-from headgate.dialects.dialect import StreamOptions
+from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chat.vocabulary import NAME, citation_to_wire, own, word_from_stop
 from headgate.dialects.openai_errors import encode_error_body
 from headgate.dialects.openai_usage import usage_to_wire
@@ -41,7 +41,7 @@ class StreamEncoder:
     """One chunk for each event that says something; at the end a finish chunk for each choice, the usage
     chunk if asked for, and `[DONE]`. After a failure: an error event and no `[DONE]`."""
 
-    def __init__(self, options: StreamOptions) -> None:
+    def __init__(self, options: AnswerOptions) -> None:
         self.losses: list[Loss] = []
         self._options = options
         self._head = b""
