@@ -23,7 +23,7 @@ class Target:
     weight: float = 1.0
     priority: int = 1
     admission: Admission | None = None
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
     _wires: dict[Operation, Wire | None] = field(default_factory=dict, repr=False)
 
     def wire(self, operation: Operation) -> Wire | None:
@@ -53,7 +53,7 @@ class Route:
     model: str
     targets: tuple[Target, ...]
     retry: Retry = Retry()
-    timeouts: Timeouts = Timeouts()
+    timeouts: Timeouts = field(default_factory=Timeouts)
     strict: bool = False
     owned_by: str = "headgate"
     created: int = 0
