@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -142,26 +143,32 @@ def chat_body(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in {**body, **fields}.items() if value is not ...}
 
 
+@contextlib.contextmanager
 def engine(kind: str, ref: str, **options: Any) -> Iterator[Running]:
     weights = catalog.pull(ref)
     running = Running(EngineSpec.for_engine(ref, kind, {"model": str(weights.path), **options}))
-    yield running
-    running.stop()
+    try:
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture(scope="module")
 def smollm2() -> Iterator[Running]:
-    yield from engine("gguf", "smollm2", n_ctx=4096, max_queue=1)
+    with engine("gguf", "smollm2", n_ctx=4096, max_queue=1) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def tool_model() -> Iterator[Running]:
-    yield from engine("gguf", "smollm2", n_ctx=1024, n_parallel=1, chat_template=TOOL_TEMPLATE)
+    with engine("gguf", "smollm2", n_ctx=1024, n_parallel=1, chat_template=TOOL_TEMPLATE) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
 def minilm() -> Iterator[Running]:
-    yield from engine("embedding", "minilm")
+    with engine("embedding", "minilm") as running:
+        yield running
 
 
 def test_an_answer_has_openai_s_shape_and_real_usage(smollm2: Running) -> None:
@@ -245,8 +252,7 @@ def test_the_other_sampling_fields_are_honoured(smollm2: Running) -> None:
     plain = smollm2.chat(logprobs=True, max_tokens=..., max_completion_tokens=4)
     assert plain["usage"]["completion_tokens"] == 4
     content = plain["choices"][0]["message"]["content"]
-    word = content.split()[-1]
-    stopped = smollm2.chat(stop=[word])["choices"][0]
+    stopped = smollm2.chat(stop=[word := content.split()[-1]])["choices"][0]
     assert stopped["finish_reason"] == "stop"
     assert word not in stopped["message"]["content"]
     parts = [GREETING[0], {"role": "user", "content": [{"type": "text", "text": "Say hello."}]}]
@@ -299,12 +305,8 @@ def test_what_the_model_can_t_do_is_refused(
     assert status == 400
     assert (content["error"]["param"], content["error"]["code"]) == (param, code)
     assert content["error"]["type"] == "invalid_request_error"
-
-
-def test_a_prompt_that_is_too_long_is_refused_with_sizes(smollm2: Running) -> None:
-    long = [{"role": "user", "content": "word " * 5000}]
-    _, content = smollm2.post("/v1/chat/completions", chat_body(messages=long))
-    assert "5031 tokens and this model's context holds 4096" in content["error"]["message"]
+    if code == "context_length_exceeded":
+        assert "5031 tokens and this model's context holds 4096" in content["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -334,7 +336,7 @@ def test_a_client_that_leaves_stops_the_work(
 def test_more_than_the_queue_holds_is_turned_away(smollm2: Running) -> None:
     body = chat_body(max_tokens=3000, ignore_eos=True)
     held = [smollm2.send("/v1/chat/completions", body) for _ in range(3)]
-    smollm2.until(lambda: (lambda told: (told["running"], told["waiting"]))(smollm2.health()) == (2, 1))
+    smollm2.until(lambda: {"running": 2, "waiting": 1}.items() <= smollm2.health().items())
     connection = smollm2.send("/v1/chat/completions", body)
     response = connection.getresponse()
     content = json.loads(response.read())
@@ -380,26 +382,22 @@ def test_free_text_beside_tools_still_streams(tool_model: Running) -> None:
 
 @pytest.mark.long
 def test_a_model_made_for_tools_calls_them_by_itself() -> None:
-    generator = engine("gguf", "qwen2.5-coder-0.5b", n_ctx=2048)
-    running = next(generator)
     city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     weather = {"type": "function", "function": {**WEATHER["function"], "parameters": city}}
     messages = [
         {"role": "system", "content": "You are helpful. Use tools."},
         {"role": "user", "content": "What is the weather in Paris?"},
     ]
-    choice = running.chat(messages=messages, tools=[weather, TIME], max_tokens=60)["choices"][0]
+    with engine("gguf", "qwen2.5-coder-0.5b", n_ctx=2048) as running:
+        choice = running.chat(messages=messages, tools=[weather, TIME], max_tokens=60)["choices"][0]
+        (call,) = choice["message"]["tool_calls"]
+        called = {"role": "assistant", "content": None, "tool_calls": [call]}
+        result = {"role": "tool", "tool_call_id": call["id"], "content": "sunny"}
+        after = running.chat(messages=[*messages, called, result], max_tokens=30)
     assert choice["finish_reason"] == "tool_calls"
-    (call,) = choice["message"]["tool_calls"]
-    assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == (
-        "get_weather",
-        {"city": "Paris"},
-    )
-    result = {"role": "tool", "tool_call_id": call["id"], "content": "sunny"}
-    asked = [*messages, {"role": "assistant", "content": None, "tool_calls": [call]}, result]
-    assert running.chat(messages=asked, max_tokens=30)["choices"][0]["message"]["content"]
-    for rest in generator:
-        raise AssertionError(rest)
+    assert call["function"]["name"] == "get_weather"
+    assert json.loads(call["function"]["arguments"]) == {"city": "Paris"}
+    assert after["choices"][0]["message"]["content"]
 
 
 def test_kill_9_of_a_real_engine_is_survived(tool_model: Running) -> None:
@@ -496,7 +494,6 @@ def test_bad_bodies_and_routes_are_answered(minilm: Running) -> None:
     assert minilm.post("/v1/embeddings", b"\xff")[0] == 400
     assert minilm.post("/v1/embeddings", b"[" * 100_000)[0] == 400
     assert minilm.post("/elsewhere", {})[0] == 404
-    connection = UnixConnection(minilm.supervisor.socket_path)
-    connection.request("GET", "/v1/embeddings")
-    assert connection.getresponse().status == 405
-    connection.close()
+    with contextlib.closing(UnixConnection(minilm.supervisor.socket_path)) as connection:
+        connection.request("GET", "/v1/embeddings")
+        assert connection.getresponse().status == 405
