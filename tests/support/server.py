@@ -20,7 +20,7 @@ from headgate.config.load import load
 from headgate.config.schema import Settings
 from headgate.server import build
 from headgate.server.gateway import Gateway
-from headgate.server.run import bind, uvicorn_config
+from headgate.server.run import DeferredApp, bind, uvicorn_config
 
 
 class _Quiet(uvicorn.Server):
@@ -69,7 +69,12 @@ class Running:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._started.result(timeout=30)
+        try:
+            self._started.result(timeout=30)
+        except BaseException:
+            self._thread.join(timeout=30)
+            self._socket.close()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,9 +95,12 @@ class Running:
 
     async def _main(self) -> None:
         await build.start(self.gateway, keep_going=self._keep_going)
-        config = uvicorn_config(self.gateway)
+        config = uvicorn_config(self.gateway, DeferredApp(self.gateway))
         if not self.fast:
             config.http = "httptools"
         self._server = _Quiet(config)
         self._started.set_result(None)  # the socket listens: connections wait for the server
-        await self._server.serve(sockets=[self._socket])
+        try:
+            await self._server.serve(sockets=[self._socket])
+        finally:
+            await build.stop(self.gateway)

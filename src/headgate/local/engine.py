@@ -60,7 +60,7 @@ class GgufSettings(EngineSettings):
     )
     n_gpu_layers: int | None = Field(default=None, ge=-1, description="Layers to put on a GPU.")
     n_parallel: int = Field(
-        default=2, ge=1, le=64, description="Answers generated at once; the context is shared."
+        default=2, ge=1, le=64, description="Answers generated at once, each with a context of its own."
     )
     flash_attn: bool | None = Field(default=None, description="Flash attention on or off.")
     chat_template: str | None = Field(default=None, description="Jinja template in place of the model's own.")

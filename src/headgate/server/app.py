@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from headgate import __version__
 from headgate.core.errors import HeadgateError
 from headgate.server import build
-from headgate.server.failures import on_headgate_error, on_http_exception, on_validation_error
 from headgate.server.gateway import Gateway
+from headgate.server.handlers import on_headgate_error, on_http_exception, on_validation_error
 from headgate.server.middleware import Front
 from headgate.server.routes.health import health_routes
 from headgate.server.routes.hot import hot_routes

@@ -24,7 +24,7 @@ from uvicorn.server import ServerState
 from headgate.core.errors import HeadgateError, InvalidRequest, PayloadTooLarge
 from headgate.observe.logs import request_id
 from headgate.server.calls import begin
-from headgate.server.failures import internal, response_for
+from headgate.server.failures import answer, internal
 from headgate.server.gateway import Endpoint, Gateway
 from headgate.server.relay import Relay
 
@@ -234,14 +234,15 @@ class FastLaneProtocol(HttpToolsProtocol):
         if answerable:
             if cycle is not None:
                 cycle.disconnected = True
-            response = response_for(self.url.decode("latin-1"), error)
-            parts = [STATUS_LINE[response.status_code]]
-            fields = [*self.server_state.default_headers, *response.raw_headers]
+            wire = answer(self.url.decode("latin-1"), error)
+            parts = [STATUS_LINE[wire.status]]
+            length = (b"content-length", b"%d" % len(wire.body))
+            fields = [*self.server_state.default_headers, *wire.headers, length]
             for name, value in [*fields, (b"x-request-id", request_id(()).encode("ascii"))]:
                 parts += (name, b": ", value, b"\r\n")
-            parts += (b"connection: close\r\n\r\n", bytes(response.body))
+            parts += (b"connection: close\r\n\r\n", wire.body)
             self.transport.write(b"".join(parts))
-            self.gateway.metrics.http_request("_invalid", None, response.status_code, 0.0)
+            self.gateway.metrics.http_request("_invalid", None, wire.status, 0.0)
         self.transport.close()
 
     @override

@@ -10,8 +10,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headgate.core.errors import HeadgateError
 from headgate.observe.logs import request_id
 from headgate.server.client import BrokenAnswer
-from headgate.server.failures import internal, response_for
+from headgate.server.failures import internal
 from headgate.server.gateway import Gateway
+from headgate.server.handlers import response_for
 
 log = logging.getLogger("headgate.server")
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typing_extensions import override
 
 from headgate import __version__
@@ -21,7 +22,6 @@ from headgate.observe import logs as logging_setup
 from headgate.observe import tracing
 from headgate.observe.metrics import Metrics
 from headgate.server import build
-from headgate.server.app import create_app
 from headgate.server.fastlane import FastLaneProtocol
 from headgate.server.gateway import Gateway
 
@@ -74,6 +74,33 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
         return runner.run(main)
 
 
+class DeferredApp:
+    """The ASGI application, composed on a thread while the hot routes are served already.
+
+    Importing FastAPI takes longer than the rest of the start together, and the fast lane does not need it.
+    """
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._app: asyncio.Task[ASGIApp] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = await asyncio.shield(self.compose())
+        await app(scope, receive, send)
+
+    def compose(self) -> asyncio.Task[ASGIApp]:
+        """Begin, unless it has begun."""
+        if self._app is None:
+            self._app = asyncio.create_task(asyncio.to_thread(_create_app, self._gateway))
+        return self._app
+
+
+def _create_app(gateway: Gateway) -> ASGIApp:
+    from headgate.server.app import create_app
+
+    return create_app(gateway)
+
+
 class DrainingServer(uvicorn.Server):
     """uvicorn's server with this program's manners on signals: the exit code is ours to give."""
 
@@ -103,7 +130,8 @@ class DrainingServer(uvicorn.Server):
 
 async def _serve(gateway: Gateway, sock: socket.socket, keep_going: bool) -> int:
     await build.start(gateway, keep_going=keep_going)
-    server = DrainingServer(uvicorn_config(gateway))
+    app = DeferredApp(gateway)
+    server = DrainingServer(uvicorn_config(gateway, app))
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     models = ", ".join(gateway.router.routes)
@@ -114,7 +142,7 @@ async def _serve(gateway: Gateway, sock: socket.socket, keep_going: bool) -> int
     return 130 if server.interrupted else 0
 
 
-def uvicorn_config(gateway: Gateway) -> uvicorn.Config:
+def uvicorn_config(gateway: Gateway, app: ASGIApp) -> uvicorn.Config:
     """How uvicorn runs a gateway: the fast lane's protocol, no log lines of its own, a bounded drain."""
 
     class BoundProtocol(FastLaneProtocol):
@@ -122,10 +150,10 @@ def uvicorn_config(gateway: Gateway) -> uvicorn.Config:
 
     BoundProtocol.gateway = gateway
     return uvicorn.Config(
-        create_app(gateway),
+        app,
         http=BoundProtocol,
         ws="none",
-        lifespan="on",
+        lifespan="off",  # the gateway is started before, to report what fails, and stopped after
         log_config=None,
         log_level="warning",  # its start and stop lines repeat ours
         access_log=False,
@@ -141,7 +169,7 @@ async def call(
     """One request through the application, with no port. The server is stopped when the body is read out."""
     gateway = build.build(settings)
     await build.start(gateway)
-    app = create_app(gateway)
+    app = _create_app(gateway)
     raw_path, _, query = path.partition("?")
     scope = {
         "type": "http",
@@ -171,7 +199,7 @@ async def call(
     async def send(message: dict[str, object]) -> None:
         await messages.put(message)
 
-    task = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
+    task: asyncio.Task[None] = asyncio.create_task(app(scope, receive, send))  # type: ignore[arg-type]
     task.add_done_callback(lambda _: messages.put_nowait({"type": "end"}))
 
     async def content() -> AsyncIterator[bytes]:

@@ -19,8 +19,9 @@ from headgate.core.operations import PredictRequest, Table
 from headgate.dialects import tables
 from headgate.routing.plan import Route, Target
 from headgate.server.bodies import drain, read_body, unless_gone
-from headgate.server.failures import internal, response_for
+from headgate.server.failures import internal
 from headgate.server.gateway import Gateway
+from headgate.server.handlers import response_for
 
 LARGE_BODY = 256 * 1024
 """From this size on a body is parsed on a thread: parsing it would hold up everybody else."""
