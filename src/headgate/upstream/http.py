@@ -116,7 +116,7 @@ class Pool:
         except HeadgateError as error:
             exchange.fail(error)
         except OSError as error:
-            exchange.fail(ConnectFailed(f"can't connect to {self.origin}: {_reason(error)}"))
+            exchange.fail(ConnectFailed(f"can't connect to {self.origin.way}: {_reason(error)}"))
         else:
             exchange.connecting = None
             self._busy.add(connection)
@@ -207,7 +207,7 @@ class HttpExchange:
         if self._deadline is not None and self.loop.time() + SLACK >= self._deadline:
             return DeadlineExceeded(TOTAL_IS_UP, code="total_timeout")
         return DeadlineExceeded(
-            f"connecting to {self.pool.origin} took longer than {self.timeouts.connect:g} s",
+            f"connecting to {self.pool.origin.way} took longer than {self.timeouts.connect:g} s",
             code="connect_timeout",
         )
 

@@ -54,6 +54,12 @@ class Origin:
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
     @property
+    def way(self) -> str:
+        """Where a connection goes and through what, for messages."""
+        through = "" if self.proxy is None else f" through the proxy {self.proxy.host}:{self.proxy.port}"
+        return f"{self}{through}"
+
+    @property
     def forwards(self) -> bool:
         """True where requests go to a proxy in absolute form."""
         return self.proxy is not None and not self.tls
