@@ -11,6 +11,7 @@ from headgate.dialects.openai_chat.stream_encoder import StreamEncoder
 from headgate.dialects.openai_chat.vocabulary import NAME
 from headgate.dialects.openai_errors import decode_error, encode_error
 from headgate.dialects.openai_observer import BodyObserver, StreamObserver, observer
+from headgate.dialects.openai_stream_usage import USAGE_FIELD, UsageStripper, ask_for_usage
 
 OPENAI_CHAT = ChatDialect(
     name=NAME,
@@ -26,6 +27,9 @@ OPENAI_CHAT = ChatDialect(
     encode_error=encode_error,
     decode_error=decode_error,
     observer=observer,
+    ask_for_usage=ask_for_usage,
+    usage_field=USAGE_FIELD,
+    strip_usage=UsageStripper,
 )
 
 __all__ = [
