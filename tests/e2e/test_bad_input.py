@@ -592,3 +592,18 @@ def test_a_body_that_never_comes_costs_nothing_when_the_caller_leaves(server: Ru
         connection.socket.sendall(post(CHAT, b'{"model"', "content-length: 500"))
     with Connection(server.port) as connection:
         connection.socket.sendall(post(CHAT, b"ff\r\n{", "transfer-encoding: chunked"))
+
+
+def test_a_defect_of_ours_is_a_500_without_particulars(
+    server: Running, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: str) -> None:
+        raise RuntimeError("a secret detail")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(server.gateway, "route", broken)
+        answer = request(server.port, "POST", CHAT, ASK, {"x-request-id": "defect-1"})
+        assert (answer.status, answer.error["code"]) == (500, "internal_error")
+        assert "defect-1" in answer.error["message"]
+        assert "secret" not in answer.body.decode()
+    assert "a secret detail" in caplog.text

@@ -329,9 +329,14 @@ class FastLaneProtocol(HttpToolsProtocol):
         hot.more_body = False
         parts = hot.body
         hot.body = []
-        relay = begin(
-            self.gateway, hot.endpoint, hot.headers, parts[0] if len(parts) == 1 else b"".join(parts), hot
-        )
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        try:
+            relay = begin(self.gateway, hot.endpoint, hot.headers, body, hot)
+        except Exception:
+            rid = request_id(hot.headers)
+            log.exception("a request could not be begun", extra={"request_id": rid})
+            self.gateway.refuse(hot.endpoint, hot.headers, internal(rid), hot)
+            return
         if relay is not None and not hot.response_complete:
             hot.relay = relay
 

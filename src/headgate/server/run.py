@@ -136,9 +136,10 @@ async def _serve(gateway: Gateway, sock: socket.socket, keep_going: bool) -> int
     shown = f"[{host}]" if ":" in host else host
     models = ", ".join(gateway.router.routes)
     log.info("headgate %s serves %s on http://%s:%d (API page: /docs)", __version__, models, shown, port)
-    await server.serve(sockets=[sock])
-    if server.force_exit:  # uvicorn leaves the lifespan, and so the gateway, as it is
-        await server.lifespan.shutdown()
+    try:
+        await server.serve(sockets=[sock])
+    finally:
+        await build.stop(gateway)
     return 130 if server.interrupted else 0
 
 
