@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from headgate.core.call import Operation
-from headgate.server.endpoints import HOT_ENDPOINTS
-from headgate.server.gateway import Endpoint
+from headgate.server.endpoints import HOT_ENDPOINTS, Endpoint
 from tests.support.client import Answer, request
 from tests.support.server import Running, settings_from
 from tests.support.upstream import (

@@ -367,8 +367,8 @@ def test_usage_and_outcomes_are_counted(play: Play, serve: Serve) -> None:
     request(server.port, "POST", CHAT, {**ASK, "model": "nope"})
     text = request(server.port, "GET", "/metrics").body.decode()
     assert (
-        'headgate_requests_total{dialect="openai_chat",model="gpt",operation="chat",outcome="ok",status="200"} 1.0'
-        in text
+        'headgate_requests_total{dialect="openai_chat",model="gpt",operation="chat",outcome="ok",'
+        'status="200"} 1.0' in text
     )
     assert 'model="_unknown"' in text
     assert 'gen_ai_client_token_usage_sum{gen_ai_operation_name="chat"' in text

@@ -88,5 +88,5 @@ def test_a_long_name_is_not_repeated_whole() -> None:
 
 def test_a_wire_is_made_once() -> None:
     plain = target("a")
-    assert plain.wire(Operation.CHAT) is None
-    assert plain.wire(Operation.CHAT) is None
+    assert plain.wire(Operation.CHAT, "openai_chat") is None
+    assert plain.wire(Operation.CHAT, "openai_chat") is None

@@ -18,7 +18,7 @@ from headgate.core.backend import Timeouts
 from headgate.core.call import Operation
 from headgate.core.errors import ConfigError
 
-CHAT_ONLY = {Operation.CHAT: Endpoint("/chat/completions", "openai_chat")}
+CHAT_ONLY = {Operation.CHAT: (Endpoint("openai_chat"),)}
 
 
 def context() -> BuildContext:

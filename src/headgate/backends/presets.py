@@ -6,8 +6,8 @@ from headgate.backends.remote import Endpoint, Preset, remote
 from headgate.core.call import Operation
 
 _OPENAI_ENDPOINTS = {
-    Operation.CHAT: Endpoint("/chat/completions", "openai_chat"),
-    Operation.EMBED: Endpoint("/embeddings", "openai_embeddings"),
+    Operation.CHAT: (Endpoint("openai_chat"),),
+    Operation.EMBED: (Endpoint("openai_embeddings"),),
 }
 
 OPENAI = remote(

@@ -7,8 +7,10 @@ What differs between vendors by configuration only is a `Preset`, a row of data 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
@@ -17,17 +19,34 @@ from headgate.config.schema import ConfigPath, TargetSettings
 from headgate.core.backend import Backend, Exchange, RawHeaders, Receiver, Status, Timeouts, Wire
 from headgate.core.call import Operation
 from headgate.core.errors import ConfigError
+from headgate.core.loss import Loss
+from headgate.core.messages import ChatRequest
+from headgate.core.operations import EmbedRequest, RerankRequest
+from headgate.dialects.dialect import Dialect
+from headgate.dialects.registry import dialect as find_dialect
 from headgate.upstream.heads import complete_head, request_head
 from headgate.upstream.http import Pool
 from headgate.upstream.origin import Origin, environment_proxy, parse_base_url, parse_proxy
 
+EncodeRequest: TypeAlias = Callable[..., tuple[bytes, list[Loss]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where and in which dialect one operation is performed; `path` follows the base URL."""
+    """One way in which an upstream performs an operation.
 
-    path: str
+    Args:
+        dialect: name in `headgate.dialects.registry`.
+        path: follows the base URL, in place of the dialect's own path; `{model}` stands for the upstream's
+            name of the model, URL-quoted.
+        encoding: keywords for the dialect's `encode_request`: the vendor's quirks, as data.
+        usage_when_asked: the upstream takes its dialect's wish for usage in a stream.
+    """
+
     dialect: str
+    path: str | None = None
+    encoding: Mapping[str, Any] = field(default_factory=dict)
+    usage_when_asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +59,11 @@ class Preset:
         key_env: environment variable that holds the key for the vendor's own address. It is never sent
             to another `base_url`: there the operator says `api_key` himself.
         auth_header, auth_scheme: how the key travels.
+        endpoints: for each operation the dialects that the vendor speaks, the one to translate into first.
     """
 
     name: str
-    endpoints: Mapping[Operation, Endpoint]
+    endpoints: Mapping[Operation, tuple[Endpoint, ...]]
     base_url: str | None = None
     key_env: str | None = None
     auth_header: str = "authorization"
@@ -129,16 +149,24 @@ class RemoteBackend:
     async def close(self) -> None:
         """The pool belongs to the server: other targets may use it."""
 
-    def wire(self, operation: Operation) -> Wire | None:
-        endpoint = self._preset.endpoints.get(operation)
-        if endpoint is None:
+    def wire(self, operation: Operation, dialect: str) -> Wire | None:
+        endpoints = self._preset.endpoints.get(operation)
+        if not endpoints:
             return None
+        endpoint = next((each for each in endpoints if each.dialect == dialect), endpoints[0])
+        record = find_dialect(endpoint.dialect)
+        plain, stream = (self._head(endpoint, record, stream) for stream in (False, True))
+        return RemoteWire(record, self._model, self._timeouts, endpoint, self._pool, plain, stream)
+
+    def _head(self, endpoint: Endpoint, record: Dialect, stream: bool) -> bytes:
         origin = self._pool.origin
-        target = f"{self._path}{endpoint.path}"
+        path = record.path(self._model, stream)
+        if endpoint.path is not None:
+            path = endpoint.path.format(model=quote(self._model, safe=""))
+        target = f"{self._path}{path}"
         if origin.forwards:
             target = f"http://{origin.authority}{target}"
-        prefix = request_head("POST", target, origin.authority, self._fields)
-        return RemoteWire(endpoint.dialect, self._model, self._timeouts, self._pool, prefix)
+        return request_head("POST", target, origin.authority, self._fields)
 
 
 def _fixed_fields(
@@ -178,11 +206,21 @@ def _fixed_fields(
 class RemoteWire:
     """One operation's raw lane: everything of the request but its body is ready."""
 
-    dialect: str
+    _dialect: Dialect
     model: str
     timeouts: Timeouts
+    _endpoint: Endpoint
     _pool: Pool
-    _prefix: bytes
+    _plain_head: bytes
+    _stream_head: bytes
+
+    @property
+    def dialect(self) -> str:
+        return self._endpoint.dialect
+
+    @property
+    def reports_usage_when_asked(self) -> bool:
+        return self._endpoint.usage_when_asked
 
     @property
     def ready(self) -> bool:
@@ -191,6 +229,18 @@ class RemoteWire:
     async def prepare(self) -> None:
         """Nothing to bring up: connections are opened when they are needed."""
 
-    def send(self, body: bytes, headers: RawHeaders, deadline: float | None, receiver: Receiver) -> Exchange:
-        head = complete_head(self._prefix, headers, len(body))
+    def encode(self, request: ChatRequest | EmbedRequest | RerankRequest) -> tuple[bytes, list[Loss]]:
+        encode: EncodeRequest = self._dialect.encode_request  # type: ignore[attr-defined]
+        return encode(request, model=self.model, **self._endpoint.encoding)
+
+    def send(
+        self,
+        body: bytes,
+        headers: RawHeaders,
+        deadline: float | None,
+        receiver: Receiver,
+        *,
+        stream: bool = False,
+    ) -> Exchange:
+        head = complete_head(self._stream_head if stream else self._plain_head, headers, len(body))
         return self._pool.send(head, body, receiver, timeouts=self.timeouts, deadline=deadline)

@@ -16,8 +16,16 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 from headgate.core.call import Call, Operation
 from headgate.core.errors import HeadgateError
 from headgate.core.events import ChatEvent
+from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
-from headgate.core.operations import EmbedRequest, EmbedResult, PredictRequest, PredictResult
+from headgate.core.operations import (
+    EmbedRequest,
+    EmbedResult,
+    PredictRequest,
+    PredictResult,
+    RerankRequest,
+    RerankResult,
+)
 
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 """HTTP headers as they came: lower-case names, order and repetitions kept."""
@@ -71,6 +79,11 @@ class ChatBackend(Backend, Protocol):
 @runtime_checkable
 class EmbedBackend(Backend, Protocol):
     async def embed(self, request: EmbedRequest, call: Call) -> EmbedResult: ...
+
+
+@runtime_checkable
+class RerankBackend(Backend, Protocol):
+    async def rerank(self, request: RerankRequest, call: Call) -> RerankResult: ...
 
 
 @runtime_checkable
@@ -144,6 +157,11 @@ class Wire(Protocol):
     def timeouts(self) -> Timeouts: ...
 
     @property
+    def reports_usage_when_asked(self) -> bool:
+        """The upstream takes its dialect's wish for usage in a stream (`Dialect.ask_for_usage`)."""
+        ...
+
+    @property
     def ready(self) -> bool:
         """False while `prepare()` has something to do (a local engine that is not loaded)."""
         ...
@@ -152,11 +170,24 @@ class Wire(Protocol):
         """Bring the other side up. Raises Unavailable with `retry_after`."""
         ...
 
-    def send(self, body: bytes, headers: RawHeaders, deadline: float | None, receiver: Receiver) -> Exchange:
+    def encode(self, request: ChatRequest | EmbedRequest | RerankRequest) -> tuple[bytes, list[Loss]]:
+        """A neutral request in the wire's dialect, as this upstream wants it, and what got lost."""
+        ...
+
+    def send(
+        self,
+        body: bytes,
+        headers: RawHeaders,
+        deadline: float | None,
+        receiver: Receiver,
+        *,
+        stream: bool = False,
+    ) -> Exchange:
         """Send one request. Returns at once; the rest is told to `receiver`, never from within this call.
 
         Args:
             body: the request in the wire's dialect.
+            stream: the answer is to be a stream (some dialects say so by the route).
             headers: what the caller's side adds (request id, trace context), lower-case names.
             deadline: absolute, on the event loop's clock.
         """
@@ -165,4 +196,6 @@ class Wire(Protocol):
 
 @runtime_checkable
 class WireBackend(Backend, Protocol):
-    def wire(self, operation: Operation) -> Wire | None: ...
+    def wire(self, operation: Operation, dialect: str) -> Wire | None:
+        """The lane in `dialect` where the backend speaks it, otherwise the one in its own first choice."""
+        ...

@@ -145,6 +145,10 @@ class Dialect:
     decode_error: Callable[[int, RawHeaders, bytes], HeadgateError]
     observer: Callable[[bool, str], Observer]
     """For one answer: is it a stream, and of what content type."""
+    caller_headers: frozenset[bytes] = frozenset()
+    """Header fields of a caller that an upstream of the same dialect gets (lower case)."""
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    """Header fields that a request in this dialect needs, unless the caller sent its own."""
     model_in_body: bool = True
     """False: the route names the model (and says whether the answer streams), the body does not."""
 

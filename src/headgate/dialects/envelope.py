@@ -38,8 +38,10 @@ class Envelope:
         self.fields = fields
 
     @classmethod
-    def read(cls, body: bytes) -> Self:
-        """Raises InvalidRequest: not one JSON object in UTF-8, nested too deeply, no model, wrong types.
+    def read(cls, body: bytes, *, model: str | None = None, stream: bool | None = None) -> Self:
+        """Read a body; `model` and `stream` are given where the route says them, not the body.
+
+        Raises InvalidRequest: not one JSON object in UTF-8, nested too deeply, no model, wrong types.
 
         Values are skipped, not decoded: msgspec checks their JSON grammar but not their UTF-8, so that is
         checked over the whole body. Escapes and number ranges inside are the upstream's to judge.
@@ -50,18 +52,26 @@ class Envelope:
                 body.decode()
         except (ValueError, RecursionError) as error:
             refuse_body(error)
-        stream = fields.get("stream")
-        return cls(_model(fields.get("model")), stream is not None and _boolean(stream, "stream"), fields)
+        if stream is None:
+            asked = fields.get("stream")
+            stream = asked is not None and _boolean(asked, "stream")
+        return cls(_model(fields.get("model")) if model is None else model, stream, fields)
 
-    def with_model(self, name: str) -> bytes:
-        """The request for an upstream that calls the model `name`. Works on this envelope's own fields."""
-        self.fields["model"] = msgspec.Raw(_encode(name))
-        return _encode(self.fields)
+    def body(self, model: str | None, added: tuple[str, bytes] | None = None) -> bytes:
+        """The request for an upstream.
 
-    def with_field(self, name: str, raw: bytes) -> Self:
-        """This envelope with one more field, or another value for it; `raw` is JSON text."""
-        self.fields[name] = msgspec.Raw(raw)
-        return self
+        Args:
+            model: what the upstream calls the model; None where its route says so.
+            added: one more field, or another value for it, as JSON text.
+        """
+        if added is None:
+            if model is not None:
+                self.fields["model"] = msgspec.Raw(_encode(model))
+            return _encode(self.fields)
+        fields = {**self.fields, added[0]: msgspec.Raw(added[1])}
+        if model is not None:
+            fields["model"] = msgspec.Raw(_encode(model))
+        return _encode(fields)
 
 
 def _model(raw: msgspec.Raw | None) -> str:

@@ -26,6 +26,11 @@ from headgate.core.errors import (
     StreamBroken,
     Unavailable,
 )
+from headgate.core.loss import Loss
+from headgate.core.messages import ChatRequest
+from headgate.core.operations import EmbedRequest, RerankRequest
+from headgate.dialects.dialect import ChatDialect, EmbedDialect
+from headgate.dialects.registry import dialect as find_dialect
 from headgate.local import catalog
 from headgate.local.catalog import Weights
 from headgate.local.supervisor import EngineSpec, Supervisor
@@ -150,7 +155,7 @@ class LocalEngine:
         if self._supervisor is not None:
             await self._supervisor.stop()
 
-    def wire(self, operation: Operation) -> Wire | None:
+    def wire(self, operation: Operation, dialect: str) -> Wire | None:
         if operation is not self._kind.operation or self._supervisor is None:
             return None
         supervisor = self._supervisor
@@ -180,7 +185,24 @@ class EngineWire:
         with self._supervisor.lease():
             await self._supervisor.ready()
 
-    def send(self, body: bytes, headers: RawHeaders, deadline: float | None, receiver: Receiver) -> Exchange:
+    @property
+    def reports_usage_when_asked(self) -> bool:
+        return True
+
+    def encode(self, request: ChatRequest | EmbedRequest | RerankRequest) -> tuple[bytes, list[Loss]]:
+        record = find_dialect(self.dialect)
+        assert isinstance(record, ChatDialect | EmbedDialect)
+        return record.encode_request(request, model=self.model)  # type: ignore[arg-type]
+
+    def send(
+        self,
+        body: bytes,
+        headers: RawHeaders,
+        deadline: float | None,
+        receiver: Receiver,
+        *,
+        stream: bool = False,
+    ) -> Exchange:
         head = complete_head(self._prefix, headers, len(body))
         leased = LeasedExchange(self._supervisor, receiver)
         leased.exchange = self._pool.send(head, body, leased, timeouts=self.timeouts, deadline=deadline)

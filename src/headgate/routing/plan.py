@@ -24,16 +24,16 @@ class Target:
     priority: int = 1
     admission: Admission | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
-    _wires: dict[Operation, Wire | None] = field(default_factory=dict, repr=False)
+    _wires: dict[tuple[Operation, str], Wire | None] = field(default_factory=dict, repr=False)
 
-    def wire(self, operation: Operation) -> Wire | None:
-        """The backend's raw lane for `operation`, if it has one."""
+    def wire(self, operation: Operation, dialect: str) -> Wire | None:
+        """The backend's raw lane for `operation`, in `dialect` if it can, if it has one at all."""
         try:
-            return self._wires[operation]
+            return self._wires[operation, dialect]
         except KeyError:
             backend = self.backend
-            wire = backend.wire(operation) if isinstance(backend, WireBackend) else None
-            self._wires[operation] = wire
+            wire = backend.wire(operation, dialect) if isinstance(backend, WireBackend) else None
+            self._wires[operation, dialect] = wire
             return wire
 
 

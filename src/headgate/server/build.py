@@ -18,7 +18,7 @@ from headgate.observe.tracing import Tracing
 from headgate.policy.keys import KeyRing
 from headgate.policy.limits import Admission
 from headgate.routing.plan import Retry, Route, Router, Target
-from headgate.server.endpoints import HOT_ENDPOINTS
+from headgate.server.endpoints import HOT_ENDPOINTS, Endpoints
 from headgate.server.gateway import Gateway
 
 log = logging.getLogger("headgate.server")
@@ -64,7 +64,7 @@ def build(
         KeyRing(settings.server.keys),
         observers.metrics,
         pools,
-        HOT_ENDPOINTS,
+        Endpoints(HOT_ENDPOINTS),
         access_log=observers.access_log,
         tracing=observers.tracing,
         broken=broken,

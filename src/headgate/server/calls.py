@@ -13,21 +13,21 @@ from headgate.observe.logs import request_id
 from headgate.observe.tracing import passthrough
 from headgate.routing.plan import Route
 from headgate.server.client import Client
-from headgate.server.gateway import Endpoint, Gateway
+from headgate.server.endpoints import Match
+from headgate.server.gateway import Gateway
 from headgate.server.intake import Intake
 from headgate.server.relay import Relay
 
 
-def begin(
-    gateway: Gateway, endpoint: Endpoint, headers: RawHeaders, body: bytes, client: Client
-) -> Relay | None:
+def begin(gateway: Gateway, match: Match, headers: RawHeaders, body: bytes, client: Client) -> Relay | None:
     """Take a request in and start its relay; None when it was refused, and answered, at once."""
-    model = ""
+    endpoint = match.endpoint
+    model = match.model or ""
     try:
         gateway.admit()
         principal = gateway.keys.authenticate(headers)
         check_content_type(headers)
-        envelope = Envelope.read(body)
+        envelope = Envelope.read(body, model=match.model, stream=endpoint.stream)
         model = envelope.model
         route = gateway.route(model)
         plan = route.plan(endpoint.operation, gateway.rng)
@@ -41,7 +41,7 @@ def begin(
         request_id(headers),
         route.model,
         endpoint.operation,
-        endpoint.dialect.name,
+        endpoint.speaks,
         now,
         principal,
         envelope.stream,
@@ -49,9 +49,7 @@ def begin(
     call.deadline = now + route.timeouts.total
     gateway.metrics.call_started(call)
     fields = [(b"x-request-id", call.id.encode("ascii")), *_trace_fields(gateway, call, headers)]
-    relay = Relay(
-        gateway, Intake(gateway, call, endpoint.dialect, route, plan, envelope, body, fields), client
-    )
+    relay = Relay(gateway, Intake(gateway, call, match, route, plan, envelope, body, headers, fields), client)
     relay.start()
     return relay
 

@@ -24,8 +24,9 @@ from uvicorn.server import ServerState
 from headgate.core.errors import HeadgateError, InvalidRequest, PayloadTooLarge
 from headgate.observe.logs import request_id
 from headgate.server.calls import begin
+from headgate.server.endpoints import Match
 from headgate.server.failures import answer, internal
-from headgate.server.gateway import Endpoint, Gateway
+from headgate.server.gateway import Gateway
 from headgate.server.relay import Relay
 
 log = logging.getLogger("headgate.server")
@@ -45,10 +46,10 @@ class HotCycle:
     __slots__ = (
         "body",
         "disconnected",
-        "endpoint",
         "headers",
         "keep_alive",
         "length",
+        "match",
         "message_event",
         "more_body",
         "protocol",
@@ -61,12 +62,12 @@ class HotCycle:
     def __init__(
         self,
         protocol: FastLaneProtocol,
-        endpoint: Endpoint,
+        match: Match,
         headers: list[tuple[bytes, bytes]],
         keep_alive: bool,
     ) -> None:
         self.protocol = protocol
-        self.endpoint = endpoint
+        self.match = match
         self.headers = headers
         self.keep_alive = keep_alive
         self.body: list[bytes] = []
@@ -271,13 +272,13 @@ class FastLaneProtocol(HttpToolsProtocol):
         if self.parser.should_upgrade():
             self._declining = True
             return
-        endpoint = self.gateway.hot_routes.get(self.url)
-        if endpoint is None or not self._plain_post():
+        match = self.gateway.endpoints.match(self.url, self.headers)
+        if match is None or not self._plain_post():
             self._receiving = None
             super().on_headers_complete()
             self.headers = []
             return
-        hot = HotCycle(self, endpoint, self.headers, self.parser.should_keep_alive())
+        hot = HotCycle(self, match, self.headers, self.parser.should_keep_alive())
         self.headers = []  # trailers end up here: they are not the head's fields (RFC 9110 6.5.1)
         self.cycle = hot  # type: ignore[assignment]
         self._hot = self._receiving = hot
@@ -331,11 +332,11 @@ class FastLaneProtocol(HttpToolsProtocol):
         hot.body = []
         body = parts[0] if len(parts) == 1 else b"".join(parts)
         try:
-            relay = begin(self.gateway, hot.endpoint, hot.headers, body, hot)
+            relay = begin(self.gateway, hot.match, hot.headers, body, hot)
         except Exception:
             rid = request_id(hot.headers)
             log.exception("a request could not be begun", extra={"request_id": rid})
-            self.gateway.refuse(hot.endpoint, hot.headers, internal(rid), hot)
+            self.gateway.refuse(hot.match.endpoint, hot.headers, internal(rid), hot)
             return
         if relay is not None and not hot.response_complete:
             hot.relay = relay
@@ -345,7 +346,7 @@ class FastLaneProtocol(HttpToolsProtocol):
         hot.body = []
         hot.keep_alive = False
         error = PayloadTooLarge(self.gateway.too_large_message)
-        self.gateway.refuse(hot.endpoint, hot.headers, error, hot)
+        self.gateway.refuse(hot.match.endpoint, hot.headers, error, hot)
 
     def hot_response_complete(self, hot: HotCycle) -> None:
         """The answer is written: close, or get ready for the connection's next request."""

@@ -14,24 +14,15 @@ from time import monotonic
 from headgate.backends.pools import Pools
 from headgate.config.schema import Settings
 from headgate.core.backend import RawHeaders, Status
-from headgate.core.call import ANONYMOUS, Call, Operation, outcome_of
+from headgate.core.call import ANONYMOUS, Call, outcome_of
 from headgate.core.errors import HeadgateError, Overloaded, Unavailable
-from headgate.dialects.dialect import Dialect
 from headgate.observe.logs import AccessLog, request_id
 from headgate.observe.metrics import Metrics
 from headgate.observe.tracing import Tracing
 from headgate.policy.keys import KeyRing
 from headgate.routing.plan import Route, Router
 from headgate.server.client import Client, Ongoing
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """A hot route: what is asked for there, and in which dialect."""
-
-    path: str
-    operation: Operation
-    dialect: Dialect
+from headgate.server.endpoints import Endpoint, Endpoints
 
 
 @dataclass(eq=False)
@@ -43,7 +34,7 @@ class Gateway:
     keys: KeyRing
     metrics: Metrics
     pools: Pools
-    endpoints: tuple[Endpoint, ...]
+    endpoints: Endpoints
     access_log: AccessLog | None = None
     tracing: Tracing | None = None
     broken: dict[str, str] = field(default_factory=dict)
@@ -55,7 +46,6 @@ class Gateway:
     def __post_init__(self) -> None:
         self.max_body = self.settings.server.max_body
         self.max_in_flight = self.settings.server.max_in_flight
-        self.hot_routes = {endpoint.path.encode(): endpoint for endpoint in self.endpoints}
         self.too_large_message = (
             f"The request body is over the limit of {self.max_body} bytes (server.max_body)"
         )
@@ -108,7 +98,7 @@ class Gateway:
     ) -> None:
         """Answer a request that did not get as far as a relay, and count it."""
         now = monotonic()
-        call = Call(request_id(headers), model, endpoint.operation, endpoint.dialect.name, now, ANONYMOUS)
+        call = Call(request_id(headers), model, endpoint.operation, endpoint.speaks, now, ANONYMOUS)
         wire = endpoint.dialect.encode_error(error)
         call.status, call.outcome, call.ended = wire.status, outcome_of(error), now
         client.respond(wire.status, [*wire.headers, (b"x-request-id", call.id.encode("ascii"))], wire.body)

@@ -10,10 +10,18 @@ from headgate.core.backend import RawHeaders
 from headgate.core.call import Call
 from headgate.core.errors import DeadlineExceeded
 from headgate.core.messages import ChatRequest
-from headgate.core.operations import EmbedRequest
-from headgate.dialects.dialect import ChatDialect, Dialect, EmbedDialect
+from headgate.core.operations import EmbedRequest, RerankRequest
+from headgate.dialects.dialect import (
+    AnswerOptions,
+    ChatDialect,
+    CountDialect,
+    Dialect,
+    EmbedDialect,
+    RerankDialect,
+)
 from headgate.dialects.envelope import Envelope
 from headgate.routing.plan import Route, Target
+from headgate.server.endpoints import Match
 from headgate.server.gateway import Gateway
 
 
@@ -24,27 +32,68 @@ class Intake:
         self,
         gateway: Gateway,
         call: Call,
-        dialect: Dialect,
+        match: Match,
         route: Route,
         plan: Sequence[Target],
         envelope: Envelope,
         body: bytes,
-        headers: RawHeaders,
+        received: RawHeaders,
+        added: RawHeaders,
     ) -> None:
         self.gateway = gateway
         self.call = call
-        self.dialect = dialect
+        self.dialect: Dialect = match.endpoint.dialect
+        self.framing = match.framing
         self.route = route
         self.plan = plan
         self.envelope = envelope
         self._body = body
-        self.upstream_headers = headers
+        self._received = received
+        self._added = added
 
     @cached_property
-    def request(self) -> ChatRequest | EmbedRequest:
+    def request(self) -> ChatRequest | EmbedRequest | RerankRequest:
         """The whole request in neutral parts. Raises InvalidRequest."""
-        assert isinstance(self.dialect, ChatDialect | EmbedDialect)
-        return self.dialect.decode_request(self._body)
+        dialect, model = self.dialect, self.envelope.model
+        if isinstance(dialect, ChatDialect | CountDialect):
+            return dialect.decode_request(self._body, model=model, stream=self.call.stream)
+        if isinstance(dialect, EmbedDialect):
+            return dialect.decode_request(self._body, model=model)
+        assert isinstance(dialect, RerankDialect)
+        return dialect.decode_request(self._body)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the body."""
+        return len(self._body)
+
+    @property
+    def decoded(self) -> bool:
+        return "request" in self.__dict__
+
+    @cached_property
+    def options(self) -> AnswerOptions:
+        """How the answer is to look, as far as that is known without the payload."""
+        return AnswerOptions(model=self.envelope.model, framing=self.framing)
+
+    @cached_property
+    def strict(self) -> bool:
+        """Nothing may get lost in translation: the operator says so for the model, or the caller here."""
+        for name, value in self._received:
+            if name == b"x-headgate-strict":
+                return value.strip().lower() in (b"true", b"1", b"yes", b"on")
+        return self.route.strict
+
+    def headers_for(self, upstream: Dialect, *, same: bool) -> RawHeaders:
+        """What goes with a request in the dialect `upstream`: ours, the caller's own where it speaks the same
+        dialect, and the dialect's defaults for what neither has."""
+        if not upstream.caller_headers and not upstream.headers:
+            return self._added
+        fields = list(self._added)
+        if same:
+            fields += [field for field in self._received if field[0] in upstream.caller_headers]
+        said = {name for name, _ in fields}
+        return fields + [field for field in upstream.headers if field[0] not in said]
 
     def remaining(self) -> float:
         """Seconds until the call's deadline."""

@@ -28,7 +28,7 @@ class Front:
     def __init__(self, app: ASGIApp, gateway: Gateway) -> None:
         self._app = app
         self._gateway = gateway
-        self._hot = frozenset(endpoint.path for endpoint in gateway.endpoints)
+        self._endpoints = gateway.endpoints
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,9 +65,20 @@ class Front:
             self._count(scope, status, monotonic() - began, rid)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        if path not in OPEN_PATHS and path not in self._hot:
+        if path not in OPEN_PATHS and not self._is_hot(scope):
             scope["headgate.principal"] = self._gateway.keys.authenticate(scope["headers"])
         await self._app(scope, receive, send)
+
+    def _is_hot(self, scope: Scope) -> bool:
+        """A relay asks for the key itself: refusals come in the caller's dialect."""
+        if scope["method"] != "POST":
+            return False
+        target = scope.get("raw_path") or scope["path"].encode("utf-8")
+        if scope["query_string"]:
+            target += b"?" + scope["query_string"]
+        match = self._endpoints.match(target, scope["headers"])
+        scope["headgate.match"] = match
+        return match is not None
 
     def _count(self, scope: Scope, status: int, duration: float, rid: str) -> None:
         route = scope.get("route")

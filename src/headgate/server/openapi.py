@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headgate.core.call import Operation
-from headgate.server.gateway import Endpoint
+from headgate.server.endpoints import Endpoint
 
 Schema = dict[str, Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 from headgate.core.backend import RawHeaders, Wire
@@ -20,19 +20,24 @@ from headgate.core.errors import (
     Internal,
     StreamBroken,
 )
+from headgate.core.loss import Loss
 from headgate.policy.limits import Ticket
 from headgate.routing.execute import Attempts
 from headgate.routing.plan import Target
 from headgate.server.client import Client
 from headgate.server.gateway import Gateway
 from headgate.server.intake import Intake
-from headgate.server.lanes import Lane, open_lane
+from headgate.server.lanes import Lane, decodes, open_lane
 
 log = logging.getLogger("headgate.relay")
 
 MAX_PLAIN_ANSWER = 4 * 1024 * 1024
 """A plain answer up to this size is held until it is whole, so that one cut short can be tried elsewhere."""
 MAX_ERROR_BODY = 64 * 1024
+LARGE_BODY = 256 * 1024
+"""From this size on a request that has to be decoded whole is decoded on a thread."""
+MAX_LOSSES = 50
+"""Losses that a header or a log line lists; it says how many more there are."""
 
 KEPT_HEADERS = frozenset({b"content-type", b"content-language"})
 KEPT_PREFIXES = (b"x-ratelimit-", b"openai-", b"anthropic-")
@@ -109,7 +114,7 @@ class Relay:
 
     def _stop(self, error: HeadgateError) -> None:
         """End with `error`, told to the caller in whatever way is still open."""
-        frame = self._lane.frame_error if self._lane is not None else None
+        frame = self._lane.frame_error if self._lane is not None and self._streams() else None
         self._drop_attempt(error.code or type(error).__name__)
         if self._committed:
             self._break_off(error, frame)
@@ -146,16 +151,21 @@ class Relay:
     def _launch(self) -> None:
         target = self._target
         assert target is not None
-        wire = target.wire(self._intake.call.operation)
-        if wire is not None and not wire.ready:
-            self._task = self._gateway.loop.create_task(self._prepare(wire))
+        wire = target.wire(self._intake.call.operation, self._intake.dialect.name)
+        heavy = self._intake.size > LARGE_BODY and not self._intake.decoded and decodes(target, self._intake)
+        if heavy or (wire is not None and not wire.ready):
+            self._task = self._gateway.loop.create_task(self._prepare(wire, heavy))
         else:
             self._open(target)
 
-    async def _prepare(self, wire: Wire) -> None:
+    async def _prepare(self, wire: Wire | None, heavy: bool) -> None:
+        """Bring the target up; decode a large body on a thread, where it holds up nobody else."""
         try:
             async with asyncio.timeout_at(self._intake.call.deadline):
-                await wire.prepare()
+                if wire is not None and not wire.ready:
+                    await wire.prepare()
+                if heavy:
+                    await asyncio.to_thread(lambda: self._intake.request)
         except TimeoutError:
             self.on_fail(self._intake.total_timeout())
         except HeadgateError as error:
@@ -197,7 +207,6 @@ class Relay:
         self._buffered += len(data)
         if self._failed_status:
             if self._buffered > MAX_ERROR_BODY:
-                self._drop_lane()
                 self._refused()
         elif self._streams() or self._buffered > MAX_PLAIN_ANSWER:
             self._commit()
@@ -239,18 +248,15 @@ class Relay:
 
     def _refused(self) -> None:
         """The upstream answered with an error: read it, and go on as with any other failure."""
-        assert self._target is not None
-        self.on_fail(
-            self._intake.dialect.decode_error(self._failed_status, self._head, b"".join(self._buffer))
-        )
+        lane = self._lane
+        if lane is not None:
+            self.on_fail(lane.decode_error(self._failed_status, self._head, b"".join(self._buffer)))
 
     # To the caller.
 
     def _streams(self) -> bool:
-        return self._intake.call.stream and any(
-            name == b"content-type" and value.startswith((b"text/event-stream", b"application/vnd.amazon"))
-            for name, value in self._head
-        )
+        """The answer under way is a stream: what breaks can be told within it."""
+        return self._lane is not None and self._intake.call.stream and self._lane.streaming
 
     def _commit(self) -> None:
         self._note_first()
@@ -270,12 +276,27 @@ class Relay:
             field for field in self._head if field[0] in KEPT_HEADERS or field[0].startswith(KEPT_PREFIXES)
         ]
         kept.append((b"x-request-id", self._intake.call.id.encode("latin-1")))
+        if self._lane is not None and self._lane.losses:
+            kept.append((b"x-headgate-loss", self._report_losses(self._lane.losses)))
         return kept
+
+    def _report_losses(self, losses: Sequence[Loss]) -> bytes:
+        """The paths of what got lost, for the header; the reasons go to the log."""
+        log.info(
+            "request %s lost in translation: %s",
+            self._intake.call.id,
+            "; ".join(f"{loss.path}: {loss.reason}" for loss in losses[:MAX_LOSSES]),
+        )
+        paths = list(dict.fromkeys(loss.path for loss in losses))
+        text = ", ".join(paths[:MAX_LOSSES])
+        if len(paths) > MAX_LOSSES:
+            text += f", and {len(paths) - MAX_LOSSES} more"
+        return text.encode("ascii", "replace").replace(b"\r", b"?").replace(b"\n", b"?")
 
     def _break_off(self, error: HeadgateError, frame: Callable[[HeadgateError], bytes] | None) -> None:
         """The answer had begun. A stream is told in its own dialect; a plain answer is cut."""
         log.warning("request %s broke off: %s", self._intake.call.id, error.message)
-        if frame is not None and self._streams():
+        if frame is not None:
             self._client.write(frame(error))
             self._client.end()
         else:

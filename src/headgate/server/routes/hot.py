@@ -16,30 +16,31 @@ from headgate.core.errors import Cancelled, HeadgateError, PayloadTooLarge
 from headgate.server.bodies import drain, read_body
 from headgate.server.calls import begin
 from headgate.server.client import AsgiClient
-from headgate.server.gateway import Endpoint, Gateway
+from headgate.server.endpoints import Endpoint, Match
+from headgate.server.gateway import Gateway
 from headgate.server.openapi import describe_endpoint
 
 
 class RelayResponse(Response):
     """Answers by relaying: reads the body, starts a relay, sends what it gives."""
 
-    def __init__(self, gateway: Gateway, endpoint: Endpoint) -> None:
+    def __init__(self, gateway: Gateway) -> None:
         super().__init__()
         self._gateway = gateway
-        self._endpoint = endpoint
 
     @override
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["headgate.call"] = True
+        match: Match = scope["headgate.match"]
         try:
             body = await read_body(scope, receive, self._gateway)
         except Cancelled:
             return
         except PayloadTooLarge as error:
-            await self._refuse(scope, receive, send, error)
+            await self._refuse(match, scope, receive, send, error)
             return
         client = AsgiClient(send)
-        relay = begin(self._gateway, self._endpoint, scope["headers"], body, client)
+        relay = begin(self._gateway, match, scope["headers"], body, client)
         client.relay = relay
         if relay is None:
             await client.run()
@@ -56,7 +57,9 @@ class RelayResponse(Response):
             pass
         client.leave()
 
-    async def _refuse(self, scope: Scope, receive: Receive, send: Send, error: HeadgateError) -> None:
+    async def _refuse(
+        self, match: Match, scope: Scope, receive: Receive, send: Send, error: HeadgateError
+    ) -> None:
         async def tell(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message["headers"], (b"connection", b"close")]
@@ -67,24 +70,24 @@ class RelayResponse(Response):
                 await send({"type": "http.response.body", "body": b""})
 
         client = AsgiClient(tell)
-        self._gateway.refuse(self._endpoint, scope["headers"], error, client)
+        self._gateway.refuse(match.endpoint, scope["headers"], error, client)
         await client.run()
 
 
 def hot_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter()
-    for endpoint in gateway.endpoints:
+    for endpoint in gateway.endpoints.all:
         _add(router, gateway, endpoint)
     return router
 
 
 def _add(router: APIRouter, gateway: Gateway, endpoint: Endpoint) -> None:
     async def relay() -> Response:
-        return RelayResponse(gateway, endpoint)
+        return RelayResponse(gateway)
 
     description = describe_endpoint(endpoint)
     router.add_api_route(
-        endpoint.path,
+        endpoint.path.replace("{model}", "{model:path}"),
         relay,
         methods=["POST"],
         summary=description.summary,

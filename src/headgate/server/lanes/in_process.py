@@ -1,162 +1,36 @@
-"""How a target's answer becomes bytes in the caller's dialect: one lane for each kind of target.
-
-Every lane is an exchange to the relay: it can be aborted, paused and resumed, and it tells the relay what
-comes, already in the caller's dialect.
-"""
+"""Backends that answer in events or results: encoded into the caller's dialect as they come."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from typing_extensions import override
 
-from headgate.core.backend import ChatBackend, EmbedBackend, Exchange, RawHeaders, Receiver, Timeouts, Wire
+from headgate.core.backend import ChatBackend, EmbedBackend, RawHeaders, Receiver, RerankBackend, Timeouts
 from headgate.core.call import Usage
-from headgate.core.errors import DeadlineExceeded, HeadgateError, Internal, InvalidRequest, UpstreamError
+from headgate.core.errors import DeadlineExceeded, HeadgateError, Internal
 from headgate.core.events import ChatEvent, Failed, Finished, UsageReported
 from headgate.core.fold import Assembler
+from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
-from headgate.core.operations import EmbedRequest
-from headgate.dialects.dialect import AnswerOptions, ChatDialect, EmbedDialect
-from headgate.routing.plan import Target
+from headgate.core.operations import EmbedRequest, RerankRequest
+from headgate.dialects.dialect import ChatDialect, EmbedDialect, RerankDialect
 from headgate.server.intake import Intake
+from headgate.server.lanes.lane import JSON_HEAD
 
 log = logging.getLogger("headgate.lanes")
-
-_JSON = [(b"content-type", b"application/json")]
-
-
-class Lane(Exchange, Protocol):
-    """An attempt under way. `complete` is True once the answer has had its terminal event."""
-
-    @property
-    def usage(self) -> Usage | None: ...
-
-    @property
-    def finish_reason(self) -> str | None: ...
-
-    @property
-    def complete(self) -> bool: ...
-
-    @property
-    def failed(self) -> bool:
-        """The upstream reported an error of its own within the answer, and the caller has it."""
-        ...
-
-    def frame_error(self, error: HeadgateError) -> bytes:
-        """What to send when the stream breaks now: everything open closed, then the dialect's error event."""
-        ...
-
-
-def open_lane(target: Target, intake: Intake, receiver: Receiver) -> Lane:
-    """Begin an attempt at `target`. Raises InvalidRequest for a request that the target can't take."""
-    wire = target.wire(intake.call.operation)
-    if wire is not None and wire.dialect == intake.dialect.name:
-        return PassThrough(wire, intake, receiver)
-    backend = target.backend
-    if isinstance(intake.dialect, ChatDialect) and isinstance(backend, ChatBackend):
-        return ChatLane(backend, intake, intake.dialect, receiver, target.timeouts)
-    if isinstance(intake.dialect, EmbedDialect) and isinstance(backend, EmbedBackend):
-        return EmbedLane(backend, intake, intake.dialect, receiver, target.timeouts)
-    raise InvalidRequest(
-        f"The model {intake.route.model!r} can't be reached in the dialect {intake.dialect.name}",
-        param="model",
-    )
-
-
-def content_type(headers: RawHeaders) -> str:
-    """The content type in lower case; empty where none was sent."""
-    for name, value in headers:
-        if name == b"content-type":
-            return value.decode("latin-1").lower()
-    return ""
-
-
-class PassThrough:
-    """Same dialect on both sides: the bytes go through, an observer reads along."""
-
-    __slots__ = ("_begun", "_dialect", "_exchange", "_kind", "_observer", "_receiver", "_stream")
-
-    def __init__(self, wire: Wire, intake: Intake, receiver: Receiver) -> None:
-        call = intake.call
-        self._dialect = intake.dialect
-        self._stream = call.stream
-        self._begun = False
-        self._kind = ""
-        self._receiver = receiver
-        self._observer = intake.dialect.observer(call.stream, "")
-        body = intake.envelope.with_model(wire.model)
-        self._exchange = wire.send(body, intake.upstream_headers, call.deadline, self)
-
-    @property
-    def usage(self) -> Usage | None:
-        return self._observer.usage
-
-    @property
-    def finish_reason(self) -> str | None:
-        return self._observer.finish_reason
-
-    @property
-    def complete(self) -> bool:
-        return not self._stream or self._observer.terminal or self._observer.failed
-
-    @property
-    def failed(self) -> bool:
-        return self._observer.failed
-
-    def frame_error(self, error: HeadgateError) -> bytes:
-        if not isinstance(self._dialect, ChatDialect) or self._observer.terminal or self._observer.failed:
-            return b""
-        return self._dialect.stream_encoder(AnswerOptions()).encode(Failed(error))
-
-    def abort(self) -> None:
-        self._exchange.abort()
-
-    def pause(self) -> None:
-        self._exchange.pause()
-
-    def resume(self) -> None:
-        self._exchange.resume()
-
-    def on_head(self, status: int, headers: RawHeaders) -> None:
-        self._kind = content_type(headers)
-        self._observer = self._dialect.observer(self._stream, self._kind)
-        self._receiver.on_head(status, headers)
-
-    def on_data(self, data: bytes) -> None:
-        observer = self._observer
-        observer.feed(data)
-        if observer.failed and not self._begun:
-            self._receiver.on_fail(self._first_error(data))
-            return
-        self._begun = True
-        self._receiver.on_data(data)
-
-    def on_end(self) -> None:
-        self._observer.end()
-        self._receiver.on_end()
-
-    def on_fail(self, error: HeadgateError) -> None:
-        self._receiver.on_fail(error)
-
-    def _first_error(self, data: bytes) -> HeadgateError:
-        """The error with which a stream begins: nobody has been told 200 yet, another target may be tried."""
-        if isinstance(self._dialect, ChatDialect):
-            for event in self._dialect.stream_decoder(self._kind).feed(data):
-                if isinstance(event, Failed):
-                    return event.error
-        return UpstreamError("the upstream's stream began with an error")
 
 
 class _TaskLane:
     """A lane whose work is a coroutine on this loop. Subclasses give `_work`."""
 
     failed = False
+    streaming = False
+    losses: Sequence[Loss] = ()
 
     def __init__(self, receiver: Receiver, intake: Intake, timeouts: Timeouts) -> None:
         self.usage: Usage | None = None
@@ -226,6 +100,9 @@ class _TaskLane:
     def frame_error(self, error: HeadgateError) -> bytes:
         return b""
 
+    def decode_error(self, status: int, headers: RawHeaders, body: bytes) -> HeadgateError:
+        return Internal(f"a backend answered with status {status}")  # backends raise their errors
+
     def abort(self) -> None:
         # A relay drops its lane from within on_fail too, and a task must not cancel itself.
         if self._task is not asyncio.current_task():
@@ -255,11 +132,8 @@ class ChatLane(_TaskLane):
         self._request = request
         self._call = intake.call
         self._dialect = dialect
-        self._encoder = dialect.stream_encoder(
-            AnswerOptions(
-                include_usage=request.include_usage, created=int(time.time()), model=intake.envelope.model
-            )
-        )
+        self._options = replace(intake.options, include_usage=request.include_usage, created=int(time.time()))
+        self._encoder = dialect.stream_encoder(self._options)
         super().__init__(receiver, intake, timeouts)
 
     @override
@@ -279,8 +153,8 @@ class ChatLane(_TaskLane):
             if isinstance(event, Failed):
                 raise event.error
             if not begun:
-                begun = True
-                kind = self._dialect.stream_types["sse"].encode("ascii")
+                begun = self.streaming = True
+                kind = self._dialect.stream_types[self._options.framing].encode("ascii")
                 self._receiver.on_head(200, [(b"content-type", kind)])
             self._note(event)
             data = self._encoder.encode(event)
@@ -295,9 +169,8 @@ class ChatLane(_TaskLane):
                 raise event.error
             self._note(event)
             assembler.feed(event)
-        result = replace(assembler.result(), model=self._request.model)
-        self._receiver.on_head(200, _JSON)
-        body, _losses = self._dialect.encode_result(result, AnswerOptions())
+        body, self.losses = self._dialect.encode_result(assembler.result(), self._options)
+        self._receiver.on_head(200, JSON_HEAD)
         self._receiver.on_data(body)
 
     def _note(self, event: ChatEvent) -> None:
@@ -337,5 +210,33 @@ class EmbedLane(_TaskLane):
         result = await self._backend.embed(self._request, self._call)
         self.usage = result.usage
         self.complete = True
-        self._receiver.on_head(200, _JSON)
+        self._receiver.on_head(200, JSON_HEAD)
+        self._receiver.on_data(self._dialect.encode_result(self._request, result))
+
+
+class RerankLane(_TaskLane):
+    """A backend that ranks: one result."""
+
+    def __init__(
+        self,
+        backend: RerankBackend,
+        intake: Intake,
+        dialect: RerankDialect,
+        receiver: Receiver,
+        timeouts: Timeouts,
+    ) -> None:
+        request = intake.request
+        assert isinstance(request, RerankRequest)
+        self._backend = backend
+        self._request = request
+        self._call = intake.call
+        self._dialect = dialect
+        super().__init__(receiver, intake, timeouts)
+
+    @override
+    async def _work(self) -> None:
+        result = await self._backend.rerank(self._request, self._call)
+        self.usage = result.usage
+        self.complete = True
+        self._receiver.on_head(200, JSON_HEAD)
         self._receiver.on_data(self._dialect.encode_result(self._request, result))

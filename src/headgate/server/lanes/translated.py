@@ -1,0 +1,241 @@
+"""Different dialects on the two sides: decoded and encoded by way of neutral parts, callback to callback."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from typing_extensions import override
+
+from headgate.core.backend import Exchange, RawHeaders, Receiver, Wire
+from headgate.core.call import Usage
+from headgate.core.errors import HeadgateError
+from headgate.core.events import ChatEvent, Failed, Finished, UsageReported
+from headgate.core.fold import unfold
+from headgate.core.loss import Loss
+from headgate.core.messages import ChatRequest
+from headgate.core.operations import EmbedRequest, RerankRequest
+from headgate.dialects.dialect import (
+    ChatDialect,
+    CountDialect,
+    Dialect,
+    EmbedDialect,
+    RerankDialect,
+    StreamDecoder,
+)
+from headgate.server.intake import Intake
+from headgate.server.lanes.lane import JSON_HEAD, LossRefused, content_type
+
+
+class _Translated:
+    """What both kinds share: the request goes out in the upstream's dialect."""
+
+    def __init__(self, wire: Wire, upstream: Dialect, intake: Intake, receiver: Receiver) -> None:
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.complete = False
+        self.failed = False
+        self.streaming = False
+        self._upstream = upstream
+        self._receiver = receiver
+        self._status = 0
+        body, losses = wire.encode(intake.request)
+        self.losses: list[Loss] = losses
+        if losses and intake.strict:
+            raise LossRefused(losses)
+        self._exchange: Exchange = wire.send(
+            body,
+            intake.headers_for(upstream, same=False),
+            intake.call.deadline,
+            self,
+            stream=intake.call.stream,
+        )
+
+    def frame_error(self, error: HeadgateError) -> bytes:
+        return b""
+
+    def decode_error(self, status: int, headers: RawHeaders, body: bytes) -> HeadgateError:
+        return self._upstream.decode_error(status, headers, body)
+
+    def abort(self) -> None:
+        self._exchange.abort()
+
+    def pause(self) -> None:
+        self._exchange.pause()
+
+    def resume(self) -> None:
+        self._exchange.resume()
+
+    def on_head(self, status: int, headers: RawHeaders) -> None:
+        self._status = status
+        if status >= 300:
+            self._receiver.on_head(status, headers)
+
+    def on_data(self, data: bytes) -> None:
+        raise NotImplementedError
+
+    def on_end(self) -> None:
+        raise NotImplementedError
+
+    def on_fail(self, error: HeadgateError) -> None:
+        self._receiver.on_fail(error)
+
+
+class TranslatedChat(_Translated):
+    """A chat answer, streamed or whole."""
+
+    def __init__(
+        self, wire: Wire, upstream: ChatDialect, caller: ChatDialect, intake: Intake, receiver: Receiver
+    ) -> None:
+        request = intake.request
+        assert isinstance(request, ChatRequest)
+        self._caller = caller
+        self._chat = upstream
+        self._stream = intake.call.stream
+        self._options = replace(intake.options, include_usage=request.include_usage, created=int(time.time()))
+        self._encoder = caller.stream_encoder(self._options)
+        self._decoder: StreamDecoder | None = None
+        self._parts: list[bytes] = []
+        self._begun = False
+        super().__init__(wire, upstream, intake, receiver)
+
+    @override
+    def on_head(self, status: int, headers: RawHeaders) -> None:
+        super().on_head(status, headers)
+        kind = content_type(headers)
+        if status < 300 and self._stream and self._streams(kind):
+            self._decoder = self._chat.stream_decoder(kind)
+            own = self._caller.stream_types[self._options.framing].encode("ascii")
+            kept = [field for field in headers if field[0] != b"content-type"]
+            self.streaming = True
+            self._receiver.on_head(status, [(b"content-type", own), *kept])
+
+    def _streams(self, kind: str) -> bool:
+        return any(kind.startswith(known.partition(";")[0]) for known in self._chat.stream_types.values())
+
+    @override
+    def on_data(self, data: bytes) -> None:
+        if self._decoder is None or self._status >= 300:
+            if self._status >= 300:
+                self._receiver.on_data(data)
+            else:
+                self._parts.append(data)
+            return
+        self._pass(self._decoder.feed(data))
+
+    def _pass(self, events: list[ChatEvent]) -> None:
+        out: list[bytes] = []
+        for event in events:
+            if isinstance(event, Failed):
+                if not self._begun:
+                    self._receiver.on_fail(event.error)
+                    return
+                self.failed = True
+            self._note(event)
+            out.append(self._encoder.encode(event))
+        data = b"".join(out)
+        if data:
+            self._begun = True
+            self._receiver.on_data(data)
+
+    def _note(self, event: ChatEvent) -> None:
+        if isinstance(event, UsageReported):
+            self.usage = event.usage if self.usage is None else self.usage.merged(event.usage)
+        elif isinstance(event, Finished):
+            self.complete = True
+            self.finish_reason = event.stops[0].reason if event.stops else None
+        elif isinstance(event, Failed):
+            self.complete = True
+
+    @override
+    def on_end(self) -> None:
+        if self._status >= 300:
+            self._receiver.on_end()
+        elif self._decoder is not None:
+            self._pass(self._decoder.end())
+            self.losses += self._encoder.losses
+            if not self._over():
+                self._receiver.on_end()
+        else:
+            self._whole()
+
+    def _over(self) -> bool:
+        """The decoder ended in an error that the receiver has been told already."""
+        return not self._begun and not self.complete
+
+    def _whole(self) -> None:
+        """A plain answer, or one that comes whole although a stream was asked for."""
+        try:
+            result = self._chat.decode_result(b"".join(self._parts))
+        except HeadgateError as error:
+            self._receiver.on_fail(error)
+            return
+        events = unfold(result)
+        for event in events:
+            self._note(event)
+        if self._stream:
+            own = self._caller.stream_types[self._options.framing].encode("ascii")
+            self._receiver.on_head(self._status, [(b"content-type", own)])
+            self._receiver.on_data(b"".join([self._encoder.encode(event) for event in events]))
+        else:
+            body, losses = self._caller.encode_result(result, self._options)
+            self.losses += losses
+            self._receiver.on_head(self._status, JSON_HEAD)
+            self._receiver.on_data(body)
+        self._receiver.on_end()
+
+    @override
+    def frame_error(self, error: HeadgateError) -> bytes:
+        return self._encoder.encode(Failed(error))
+
+
+class TranslatedResult(_Translated):
+    """An answer that is one body: vectors, a ranking, a count."""
+
+    def __init__(
+        self, wire: Wire, upstream: Dialect, caller: Dialect, intake: Intake, receiver: Receiver
+    ) -> None:
+        self._caller = caller
+        self._request = intake.request
+        self._parts: list[bytes] = []
+        super().__init__(wire, upstream, intake, receiver)
+
+    @override
+    def on_data(self, data: bytes) -> None:
+        if self._status >= 300:
+            self._receiver.on_data(data)
+        else:
+            self._parts.append(data)
+
+    @override
+    def on_end(self) -> None:
+        if self._status >= 300:
+            self._receiver.on_end()
+            return
+        try:
+            body = self._translated(b"".join(self._parts))
+        except HeadgateError as error:
+            self._receiver.on_fail(error)
+            return
+        self.complete = True
+        self._receiver.on_head(self._status, JSON_HEAD)
+        self._receiver.on_data(body)
+        self._receiver.on_end()
+
+    def _translated(self, body: bytes) -> bytes:
+        caller, upstream, request = self._caller, self._upstream, self._request
+        if isinstance(caller, EmbedDialect):
+            assert isinstance(upstream, EmbedDialect)
+            assert isinstance(request, EmbedRequest)
+            vectors = replace(upstream.decode_result(body), model=request.model)
+            self.usage = vectors.usage
+            return caller.encode_result(request, vectors)
+        if isinstance(caller, RerankDialect):
+            assert isinstance(upstream, RerankDialect)
+            assert isinstance(request, RerankRequest)
+            ranking = replace(upstream.decode_result(body), model=request.model)
+            self.usage = ranking.usage
+            return caller.encode_result(request, ranking)
+        assert isinstance(caller, CountDialect)
+        assert isinstance(upstream, CountDialect)
+        return caller.encode_result(upstream.decode_result(body))
