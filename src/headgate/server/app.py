@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from headgate import __version__
@@ -28,6 +29,11 @@ Where the server has keys, send one as `Authorization: Bearer KEY` or `x-api-key
 `/docs` and `/openapi.json` need none. Every answer carries `x-request-id`.
 """
 
+SECURITY = {
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+
 
 def create_app(gateway: Gateway) -> FastAPI:
     """The application for any ASGI server; its lifespan starts and stops the gateway."""
@@ -41,12 +47,13 @@ def create_app(gateway: Gateway) -> FastAPI:
         finally:
             await build.stop(gateway)
 
-    app = FastAPI(
+    app: FastAPI = FastAPIOffline(  # the API page's own scripts come from here, not from a stranger's server
         title="Headgate",
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        static_url="/docs/static",
         redirect_slashes=False,
         strict_content_type=False,
     )
@@ -68,7 +75,12 @@ def _describe_models(app: FastAPI, gateway: Gateway) -> None:
 
     def openapi() -> dict[str, Any]:
         schema = generate()
+        for operations in schema["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)  # FastAPI's own validation, which no route here uses
         schema["paths"].update(describe_predictions(gateway))
+        schema["components"] = {"securitySchemes": SECURITY} if gateway.keys else {}
+        schema["security"] = [{name: []} for name in SECURITY] if gateway.keys else []
         return schema
 
     app.openapi = openapi  # type: ignore[method-assign]

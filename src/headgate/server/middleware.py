@@ -65,7 +65,8 @@ class Front:
             self._count(scope, status, monotonic() - began, rid)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        if path not in OPEN_PATHS and not self._is_hot(scope):
+        opened = path in OPEN_PATHS or path.startswith("/docs/")
+        if not opened and not self._is_hot(scope):
             scope["headgate.principal"] = self._gateway.keys.authenticate(scope["headers"])
         await self._app(scope, receive, send)
 
