@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from headgate.core.errors import InvalidRequest
+from headgate.dialects.json_weight import check_weight
 
 MAX_ITEMS = 16_384
 """Items of one list that is walked in Python. A longer one would hold up the event loop."""
@@ -27,6 +28,7 @@ _TYPE_NAMES: dict[type, str] = {
 
 def decode_object(body: bytes) -> dict[str, Any]:
     """The body as a JSON object. Raises InvalidRequest for anything else."""
+    check_weight(body)
     try:
         value = _DECODER.decode(body)
     except (ValueError, RecursionError) as error:
