@@ -151,8 +151,14 @@ class Relay:
     def _launch(self) -> None:
         target = self._target
         assert target is not None
-        wire = target.wire(self._intake.call.operation, self._intake.dialect.name)
-        heavy = self._intake.size > LARGE_BODY and not self._intake.decoded and decodes(target, self._intake)
+        try:
+            wire = target.wire(self._intake.call.operation, self._intake.dialect.name)
+            heavy = (
+                self._intake.size > LARGE_BODY and not self._intake.decoded and decodes(target, self._intake)
+            )
+        except Exception:
+            self._defect(target)
+            return
         if heavy or (wire is not None and not wire.ready):
             self._task = self._gateway.loop.create_task(self._prepare(wire, heavy))
         else:
@@ -169,8 +175,9 @@ class Relay:
         except TimeoutError:
             self.on_fail(self._intake.total_timeout())
         except HeadgateError as error:
-            self._task = None
             self.on_fail(error)
+        except Exception:
+            self._defect(self._target)
         else:
             self._task = None
             assert self._target is not None
@@ -182,12 +189,16 @@ class Relay:
         except HeadgateError as error:
             self.on_fail(error)
         except Exception:
-            log.exception("opening %s failed", target.name)
-            self.on_fail(Internal("The request could not be sent on; the log has the reason"))
+            self._defect(target)
         else:
             self._lane = lane
             if self._paused:
                 lane.pause()
+
+    def _defect(self, target: Target | None) -> None:
+        """A backend, perhaps an outsider's, raised what it must not: the call ends all the same."""
+        log.exception("opening %s failed", target.name if target is not None else "a target")
+        self.on_fail(Internal("The request could not be sent on; the log has the reason"))
 
     # From the lane. Nothing here may run after `done`.
 
