@@ -432,6 +432,7 @@ def test_a_wheel_with_other_content_is_refused(installer: Path, member: Member, 
 def test_the_installer_is_found_or_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     here = {"pip": True, "uv": True}
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: here.get(name) or None)
+    monkeypatch.setattr(wheels, "_pip_version", lambda: wheels._RAW_PROGRESS_SINCE)
     command = wheels._command("one==1", tmp_path)
     assert command[:4] == [sys.executable, "-m", "pip", "download"]
     assert {"--no-deps", "--only-binary=:all:", "raw"} <= set(command)

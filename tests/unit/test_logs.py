@@ -150,7 +150,8 @@ def test_what_libraries_log_and_warn_comes_along() -> None:
     stream = io.StringIO()
     with logging_to(stream), warnings.catch_warnings():
         warnings.simplefilter("always")
-        logging.getLogger("uvicorn.error").info("started", extra={"color_message": "\033[1mstarted"})
+        logging.getLogger("uvicorn.error").info("started")  # repeats what we say ourselves
+        logging.getLogger("uvicorn.error").warning("odd", extra={"color_message": "\033[1modd"})
         logging.getLogger("uvicorn.access").info("GET /?key=secret")
         logging.getLogger("asyncio").error("a task failed")
         warnings.warn("old", DeprecationWarning, stacklevel=1)

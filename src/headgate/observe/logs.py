@@ -288,7 +288,9 @@ class Logs:
             logger = logging.getLogger(name)
             self._before.append((logger, logger.handlers[:], logger.level, logger.propagate))
             logger.handlers[:] = [handler]
-            logger.setLevel(level if name == "headgate" else max(level, logging.INFO))
+            logger.setLevel(
+                level if name == "headgate" else max(level, logging.WARNING)
+            )  # their chatter repeats ours
             logger.propagate = False
         # Uvicorn's own access log would repeat ours, with query strings.
         uvicorn = logging.getLogger("uvicorn.access")

@@ -17,7 +17,7 @@ from headgate.server.handlers import response_for
 log = logging.getLogger("headgate.server")
 
 OPEN_PATHS = frozenset(
-    {"/livez", "/readyz", "/startupz", "/health", "/ping", "/docs", "/openapi.json", "/favicon.ico"}
+    {"/livez", "/readyz", "/startupz", "/health", "/ping", "/docs", "/docs/oauth2-redirect", "/openapi.json"}
 )
 """Routes that need no key: probes can't carry one, and the API page is where a caller learns how to."""
 
@@ -65,7 +65,7 @@ class Front:
             self._count(scope, status, monotonic() - began, rid)
 
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
-        opened = path in OPEN_PATHS or path.startswith("/docs/")
+        opened = path in OPEN_PATHS or path.startswith("/docs/static/")
         if not opened and not self._is_hot(scope):
             scope["headgate.principal"] = self._gateway.keys.authenticate(scope["headers"])
         await self._app(scope, receive, send)

@@ -156,7 +156,6 @@ def uvicorn_config(gateway: Gateway, app: ASGIApp) -> uvicorn.Config:
         ws="none",
         lifespan="off",  # the gateway is started before, to report what fails, and stopped after
         log_config=None,
-        log_level="warning",  # its start and stop lines repeat ours
         access_log=False,
         server_header=False,
         timeout_keep_alive=75,
