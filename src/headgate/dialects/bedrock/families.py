@@ -1,0 +1,185 @@
+"""What model families of Bedrock take beside Converse's own fields, in `additionalModelRequestFields`: data.
+
+Source: Amazon Bedrock user guide, "Inference request parameters and response fields for foundation models".
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from headgate.core.loss import Loss
+from headgate.core.messages import ReasoningOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One row.
+
+    Args:
+        models: matches a model id, profile or public name.
+        top_k: where `top_k` stands; empty: nowhere.
+        reasoning: `thinking` {type, budget_tokens}; `reasoningConfig` {type, maxReasoningEffort};
+            `reasoning_effort`; or none of these.
+        efforts: words that say how hard to think; empty: the model is told a budget only, or nothing.
+    """
+
+    models: re.Pattern[str]
+    top_k: tuple[str, ...] = ()
+    reasoning: Literal["thinking", "reasoningConfig", "reasoning_effort"] | None = None
+    efforts: tuple[str, ...] = ()
+
+
+_CLAUDE_EFFORTS = ("low", "medium", "high", "xhigh", "max")
+
+FAMILIES: tuple[Family, ...] = (
+    # Opus from 4.5, the others from 4.6: these take `outputConfig.effort` and think adaptively.
+    Family(
+        re.compile(r"claude-(?:opus-4-[5-9]|[a-z]+-4-[6-9]|[a-z]+-[5-9]|4\.5-opus|4\.[6-9]|[5-9])"),
+        ("top_k",),
+        "thinking",
+        _CLAUDE_EFFORTS,
+    ),
+    Family(re.compile(r"claude|anthropic"), ("top_k",), "thinking"),
+    Family(re.compile(r"nova"), ("inferenceConfig", "topK"), "reasoningConfig", ("low", "medium", "high")),
+    Family(re.compile(r"openai|gpt-oss"), (), "reasoning_effort", ("low", "medium", "high")),
+    Family(re.compile(r"mistral"), ("top_k",)),
+    Family(re.compile(r"cohere|command-r"), ("k",)),
+    Family(re.compile(r"meta\.|llama|titan|deepseek|jamba"), ()),
+)
+UNKNOWN = Family(re.compile(""), ("top_k",), "thinking", _CLAUDE_EFFORTS)
+"""For names that tell nothing (an inference profile's ARN): what a Claude model takes."""
+
+
+def family_of(model: str) -> Family:
+    name = model.lower()
+    return next((family for family in FAMILIES if family.models.search(name)), UNKNOWN)
+
+
+def take_top_k(family: Family, extra: dict[str, Any]) -> int | None:
+    """Take `top_k` out of the additional fields; what is no whole number is left to the model to judge."""
+    if not family.top_k:
+        return None
+    value = extra
+    for key in family.top_k[:-1]:
+        inner = value.get(key)
+        if not isinstance(inner, dict):
+            return None
+        value[key] = inner = dict(inner)
+        value = inner
+    last = family.top_k[-1]
+    if type(value.get(last)) is not int:
+        return None
+    found = value.pop(last)
+    if len(family.top_k) > 1 and not value:
+        del extra[family.top_k[0]]
+    assert isinstance(found, int)
+    return found
+
+
+def put_top_k(family: Family, top_k: int | None, extra: dict[str, Any], losses: list[Loss]) -> None:
+    if top_k is None:
+        return
+    if not family.top_k:
+        losses.append(Loss("top_k", "the model has no such setting"))
+        return
+    for key in family.top_k[:-1]:
+        extra = extra.setdefault(key, {})
+    extra[family.top_k[-1]] = top_k
+
+
+def take_reasoning(family: Family, extra: dict[str, Any]) -> ReasoningOptions:
+    """Take what is said about reasoning out of the additional fields; further keys of the object stay."""
+    match family.reasoning:
+        case "thinking":
+            return _take_thinking(extra)
+        case "reasoningConfig":
+            return _take_config(extra)
+        case "reasoning_effort" if isinstance(extra.get("reasoning_effort"), str):
+            return ReasoningOptions(effort=extra.pop("reasoning_effort"))
+        case _:
+            return ReasoningOptions()
+
+
+_KINDS = {"enabled": True, "adaptive": True, "disabled": False}
+
+
+def _take_thinking(extra: dict[str, Any]) -> ReasoningOptions:
+    thinking = extra.get("thinking")
+    if not isinstance(thinking, dict) or thinking.get("type") not in _KINDS:
+        return ReasoningOptions()
+    rest = dict(thinking)
+    kind = rest.pop("type")
+    budget = rest.pop("budget_tokens") if type(rest.get("budget_tokens")) is int else None
+    if kind == "enabled" and budget is None:
+        return ReasoningOptions()
+    if kind != "enabled" and budget is not None:
+        return ReasoningOptions()
+    _put_back(extra, "thinking", rest)
+    return ReasoningOptions(enabled=_KINDS[kind], budget_tokens=budget)
+
+
+def _take_config(extra: dict[str, Any]) -> ReasoningOptions:
+    config = extra.get("reasoningConfig")
+    if not isinstance(config, dict) or config.get("type") not in ("enabled", "disabled"):
+        return ReasoningOptions()
+    rest = dict(config)
+    enabled = rest.pop("type") == "enabled"
+    effort = rest.pop("maxReasoningEffort") if isinstance(rest.get("maxReasoningEffort"), str) else None
+    if enabled == (effort is None):
+        return ReasoningOptions()
+    _put_back(extra, "reasoningConfig", rest)
+    return ReasoningOptions(enabled=enabled, effort=effort)
+
+
+def _put_back(extra: dict[str, Any], key: str, rest: dict[str, Any]) -> None:
+    if rest:
+        extra[key] = rest
+    else:
+        del extra[key]
+
+
+def put_reasoning(
+    family: Family, options: ReasoningOptions, wire: dict[str, Any], losses: list[Loss]
+) -> dict[str, Any]:
+    """The additional fields that `options` need; for Claude the effort goes to `wire["outputConfig"]`."""
+    if options.summary is not None:
+        losses.append(Loss("reasoning.summary", "the dialect has no such setting"))
+    effort = options.effort
+    if effort is not None and effort not in family.efforts:
+        losses.append(Loss("reasoning.effort", "the model takes no such effort word"))
+        effort = None
+    if family.reasoning == "thinking":
+        if effort is not None:
+            wire.setdefault("outputConfig", {})["effort"] = effort
+        return _thinking(family, options, losses)
+    if options.budget_tokens is not None:
+        losses.append(Loss("reasoning.budget_tokens", "the model takes no budget for reasoning"))
+    if family.reasoning == "reasoningConfig":
+        return _config(options.enabled, effort, losses)
+    if options.enabled is not None:
+        losses.append(Loss("reasoning.enabled", "the model's reasoning can't be switched"))
+    return {} if effort is None else {"reasoning_effort": effort}
+
+
+def _thinking(family: Family, options: ReasoningOptions, losses: list[Loss]) -> dict[str, Any]:
+    if options.enabled is False:
+        return {"thinking": {"type": "disabled"}}
+    if options.budget_tokens is not None:
+        return {"thinking": {"type": "enabled", "budget_tokens": options.budget_tokens}}
+    if options.enabled and family.efforts:
+        return {"thinking": {"type": "adaptive"}}
+    if options.enabled:
+        losses.append(Loss("reasoning.enabled", "the model thinks only with a budget of tokens"))
+    return {}
+
+
+def _config(enabled: bool | None, effort: str | None, losses: list[Loss]) -> dict[str, Any]:
+    if enabled is False:
+        return {"reasoningConfig": {"type": "disabled"}}
+    if effort is not None:
+        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}}
+    if enabled:
+        losses.append(Loss("reasoning.enabled", "the model thinks only with an effort word"))
+    return {}

@@ -1,0 +1,248 @@
+"""A neutral request, written as a Converse request for an upstream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from headgate.core.loss import Loss
+from headgate.core.messages import ChatRequest, Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
+from headgate.dialects.bedrock.content_encoder import ContentEncoder, cache_point, has_tool_blocks, numbered
+from headgate.dialects.bedrock.families import family_of, put_reasoning, put_top_k
+from headgate.dialects.bedrock.vocabulary import foreign_losses, merged, own
+from headgate.dialects.json_bodies import encode
+
+_TIERS = frozenset({"priority", "default", "flex", "reserved"})
+_METADATA = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}")
+_MAX_METADATA = 16
+
+
+def encode_request(request: ChatRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]:
+    """The request body, and what had no place in it. The route holds the model and whether to stream.
+
+    Args:
+        request: what to ask.
+        model: the upstream's name for the model; it tells the family (`headgate.dialects.bedrock.families`).
+    """
+    losses = foreign_losses(request.extensions, "")
+    wire: dict[str, Any] = {}
+    _Turns(losses).put(request.messages, wire)
+    _put_tools(request, wire, losses)
+    _put_inference_config(request.sampling, wire, losses)
+    if request.response_format is not None:
+        _put_response_format(request.response_format, wire, losses)
+    family = family_of(model or request.model)
+    extra: dict[str, Any] = {}
+    if request.reasoning is not None:
+        extra = put_reasoning(family, request.reasoning, wire, losses)
+    put_top_k(family, request.sampling.top_k, extra, losses)
+    if extra:
+        wire["additionalModelRequestFields"] = extra
+    _put_metadata(request, wire, losses)
+    _put_service_tier(request.service_tier, wire, losses)
+    return encode(merged(wire, own(request.extensions))), losses
+
+
+class _Turns:
+    """Messages as turns of alternating roles: the user's turn takes tool results too."""
+
+    def __init__(self, losses: list[Loss]) -> None:
+        self._losses = losses
+        self._encoder = ContentEncoder(losses)
+        self._turns: list[dict[str, Any]] = []
+        self._moved: list[dict[str, Any]] | None = None
+        """The content of the last turn as long as it holds nothing but moved system messages."""
+
+    def put(self, messages: tuple[Message, ...], wire: dict[str, Any]) -> None:
+        system: list[dict[str, Any]] = []
+        leading = True
+        for index, message in enumerate(messages):
+            path = f"messages[{index}]"
+            is_system = message.role in ("system", "developer")
+            leading = leading and is_system and "role" not in own(message.extensions)
+            self._losses += foreign_losses(message.extensions, path)
+            if message.name is not None:
+                self._losses.append(Loss(f"{path}.name", "messages have no name in this dialect"))
+            blocks = self._encoder.blocks(numbered(message.parts, f"{path}.content"))
+            if leading:
+                system += self._for_system(blocks, path)
+            else:
+                self._turn(message, blocks, path)
+        wire["messages"] = self._turns
+        if system:
+            wire["system"] = system
+
+    def _for_system(self, blocks: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
+        """Media and the like have no place in a system prompt."""
+        kept = [block for block in blocks if not block.keys() & _NOT_IN_SYSTEM]
+        if len(kept) < len(blocks):
+            self._losses.append(Loss(path, "a system prompt holds only text in this dialect"))
+        return kept
+
+    def _turn(self, message: Message, blocks: list[dict[str, Any]], path: str) -> None:
+        extra = own(message.extensions)
+        moved = message.role in ("system", "developer") and extra.get("role") != "system"
+        if not blocks:
+            return
+        if moved:
+            self._losses.append(Loss(path, "moved to the user's turn: system prompts stand first here"))
+        role = "assistant" if message.role == "assistant" else "user"
+        role = "system" if extra.pop("role", None) == "system" else role
+        if self._turns and self._turns[-1]["role"] == role:
+            turn = self._turns[-1]
+        else:
+            turn = {"role": role, "content": []}
+            self._turns.append(turn)
+            self._moved = turn["content"] if moved else None
+        if message.role == "tool" and self._moved is turn["content"]:
+            blocks = [*blocks, *self._moved]  # models want the results of their calls first
+            self._moved.clear()
+        turn["content"] += blocks
+        turn |= extra
+        if not moved:
+            self._moved = None
+
+
+_NOT_IN_SYSTEM = frozenset(
+    {"image", "document", "video", "audio", "toolUse", "toolResult", "reasoningContent", "citationsContent"}
+)
+
+
+_NO_SETTING = (
+    "min_p",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "top_logprobs",
+)
+
+
+def _put_inference_config(sampling: Sampling, wire: dict[str, Any], losses: list[Loss]) -> None:
+    config: dict[str, Any] = {
+        key: value
+        for key, value in (
+            ("maxTokens", sampling.max_tokens),
+            ("temperature", sampling.temperature),
+            ("topP", sampling.top_p),
+            ("stopSequences", list(sampling.stop) or None),
+        )
+        if value is not None
+    }
+    if config:
+        wire["inferenceConfig"] = config
+    losses += [
+        Loss(key, "the dialect has no such setting")
+        for key in _NO_SETTING
+        if getattr(sampling, key) not in (None, False)
+    ]
+    if sampling.n is not None and sampling.n > 1:
+        losses.append(Loss("n", "the dialect gives one answer"))
+
+
+def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -> None:
+    if request.parallel_tool_calls is False:
+        losses.append(Loss("parallel_tool_calls", "the dialect can't forbid parallel calls"))
+    tools: list[dict[str, Any]] = []
+    for index, tool in enumerate(request.tools):
+        path = f"tools[{index}]"
+        written = _tool(tool, path, losses)
+        if written is not None:
+            tools.append(written)
+        if tool.cache is not None and tools:
+            tools.append(cache_point(tool.cache))
+    used = any(has_tool_blocks(message.parts) for message in request.messages)
+    choice = None
+    if request.tool_choice is not None:
+        losses += foreign_losses(request.tool_choice.extensions, "tool_choice")
+        choice = _tool_choice(request.tool_choice)
+        if choice is None:
+            how = "the target may call tools" if used else "the tools were left out"
+            losses.append(Loss("tool_choice", f"the dialect has no 'none': {how}"))
+            tools = tools if used else []
+    if used and not tools:
+        tools = _undefined(request.messages)
+        if tools:
+            losses.append(
+                Loss("tools", "the dialect wants tools of earlier calls defined: by name, without parameters")
+            )
+    if tools:
+        wire["toolConfig"] = {"tools": tools} if choice is None else {"tools": tools, "toolChoice": choice}
+    elif choice is not None and request.tools:
+        losses.append(Loss("tool_choice", "there is no tool left to choose"))
+
+
+def _tool(tool: Tool, path: str, losses: list[Loss]) -> dict[str, Any] | None:
+    losses += foreign_losses(tool.extensions, path)
+    extra = own(tool.extensions)
+    if tool.kind != "function":
+        if not extra:
+            losses.append(Loss(path, f"a tool of the kind {tool.kind!r} has no place in this dialect"))
+        return extra or None
+    spec: dict[str, Any] = {"name": tool.name}
+    if tool.description:
+        spec["description"] = tool.description
+    spec["inputSchema"] = {"json": {"type": "object"} if tool.parameters is None else tool.parameters}
+    if tool.strict is not None:
+        spec["strict"] = tool.strict
+    return merged({"toolSpec": spec}, extra)
+
+
+def _tool_choice(choice: ToolChoice) -> dict[str, Any] | None:
+    """None for `none`, which the dialect does not have."""
+    words: Mapping[str, dict[str, Any] | None] = {
+        "auto": {"auto": {}},
+        "required": {"any": {}},
+        "tool": {"tool": {"name": choice.name}},
+        "none": None,
+    }
+    wire = words[choice.mode]
+    return None if wire is None else merged(wire, own(choice.extensions))
+
+
+def _undefined(messages: tuple[Message, ...]) -> list[dict[str, Any]]:
+    """Tools that earlier turns called, as far as their names tell."""
+    names = {part.name: None for message in messages for part in message.parts if isinstance(part, ToolCall)}
+    return [{"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}} for name in names]
+
+
+def _put_response_format(wanted: ResponseFormat, wire: dict[str, Any], losses: list[Loss]) -> None:
+    losses += foreign_losses(wanted.extensions, "response_format")
+    if wanted.kind == "json_object":
+        losses.append(Loss("response_format", "the dialect knows JSON only by a schema"))
+    if wanted.kind != "json_schema":
+        return
+    body: dict[str, Any] = {"schema": encode(wanted.schema or {}).decode()}
+    if wanted.name is not None:
+        body["name"] = wanted.name
+    if wanted.description is not None:
+        body["description"] = wanted.description
+    structure = {"jsonSchema": body | own(wanted.extensions)}
+    wire["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": structure}}
+
+
+def _put_metadata(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -> None:
+    if request.user is not None:
+        losses.append(Loss("user", "the dialect has no such field"))
+    metadata = request.metadata or {}
+    taken = {
+        key: value
+        for key, value in metadata.items()
+        if key and _METADATA.fullmatch(key) and _METADATA.fullmatch(value)
+    }
+    taken = dict(list(taken.items())[:_MAX_METADATA])
+    if len(taken) < len(metadata):
+        losses.append(
+            Loss("metadata", f"at most {_MAX_METADATA} short entries of plain characters are taken")
+        )
+    if taken:
+        wire["requestMetadata"] = taken
+
+
+def _put_service_tier(tier: str | None, wire: dict[str, Any], losses: list[Loss]) -> None:
+    if tier in _TIERS:
+        wire["serviceTier"] = {"type": tier}
+    elif tier not in (None, "auto"):  # auto is what Bedrock does when nothing is said
+        losses.append(Loss("service_tier", "the dialect has no tier of this name"))
