@@ -249,6 +249,29 @@ def test_past_its_grace_a_stream_ends_with_an_error_event(tmp_path: Path, play: 
         assert "Traceback" not in process.stderr
 
 
+def test_past_its_grace_a_prediction_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "busy.py").write_text(
+        "import pathlib, threading\n"
+        "def predict(x: float) -> float:\n"
+        "    pathlib.Path('predicting').touch()\n"
+        "    threading.Event().wait(3)\n"
+        "    return x\n"
+    )
+    with started(tmp_path, "serve", "busy:predict", "--grace", "1s") as process:
+        process.ready()
+        with Connection(process.port, 20) as connection:
+            connection.send("POST", "/predict", {"x": 1})
+            until = time.monotonic() + 20
+            while not (tmp_path / "predicting").exists():
+                assert time.monotonic() < until
+            process.signal(signal.SIGTERM)
+            answer = connection.answer()
+            assert answer.status == 503
+            assert answer.json == {"message": "ERROR: The server is stopping; try again in a moment"}
+        assert process.wait() == 0
+        assert "Traceback" not in process.stderr
+
+
 def test_a_second_interrupt_ends_at_once_with_130(tmp_path: Path, play: Play) -> None:
     config = slow_config(tmp_path, play, Hang())
     with started(tmp_path, "serve", config) as process:

@@ -77,7 +77,11 @@ class Watched:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate(timeout=30)
+        try:
+            self._process.communicate(timeout=30)
+        finally:
+            self._process.kill()  # only where it did not end
+            self._process.wait(30)
 
     def ask(self, what: str) -> float:
         assert self._process.stdin is not None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from time import monotonic
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headgate.core.errors import HeadgateError
+from headgate.core.errors import HeadgateError, Unavailable
 from headgate.observe.logs import request_id
 from headgate.server.client import BrokenAnswer
 from headgate.server.failures import internal
@@ -54,6 +55,11 @@ class Front:
             if status:
                 raise
             await response_for(path, error)(scope, receive, note)
+        except asyncio.CancelledError:  # the grace period of a stop is over: uvicorn cancels what still runs
+            if status:
+                raise
+            stopping = Unavailable("The server is stopping; try again in a moment", retry_after=1.0)
+            await response_for(path, stopping)(scope, receive, note)
         except BrokenAnswer:
             raise
         except Exception:

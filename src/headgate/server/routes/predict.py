@@ -76,6 +76,9 @@ class PredictResponse(Response):
             if isinstance(error, PayloadTooLarge):
                 await self._refuse(response, scope, receive, send)
                 return
+        except asyncio.CancelledError:
+            call.outcome, call.status = Outcome.CANCELLED, 503
+            raise
         except Exception:
             call.outcome, call.status = Outcome.INTERNAL_ERROR, 500
             response = response_for(scope["path"], internal(call.id))
