@@ -27,8 +27,9 @@ from headgate.core.messages import (
     ToolResult,
 )
 from headgate.dialects.json_bodies import MAX_ITEMS
-from headgate.dialects.openai_chat import OPENAI_CHAT, decode_request, encode_request
+from headgate.dialects.openai_chat import OPENAI_CHAT, Profile, decode_request, encode_request
 
+TAKES_ALL = Profile(max_tokens_field="max_completion_tokens", developer_role=True, cache_control=True)
 USER = {"role": "user", "content": "Hi"}
 
 
@@ -37,7 +38,7 @@ def decode(**fields: Any) -> ChatRequest:
 
 
 def encode(request: ChatRequest) -> dict[str, Any]:
-    body, losses = encode_request(request)
+    body, losses = encode_request(request, profile=TAKES_ALL)
     assert losses == []
     return json.loads(body)  # type: ignore[no-any-return]
 
@@ -399,7 +400,7 @@ def test_any_json_is_read_or_refused_with_a_reason(value: Any) -> None:
     except InvalidRequest as error:
         assert error.param or error.code == "invalid_json"
     else:
-        assert decode_request(encode_request(request)[0]) == request
+        assert decode_request(encode_request(request, profile=TAKES_ALL)[0]) == request
 
 
 @GIVEN

@@ -134,6 +134,7 @@ def test_what_a_stream_has_no_place_for_is_reported() -> None:
         PartStarted(0, Reasoning()),
         PartDelta(0, "s", field="signature"),
         PartDelta(0, "t", field="signature"),
+        PartEnded(0),
         PartStarted(1, Media("image", "image/png", "AA")),
         PartStarted(2, Opaque("anthropic", {})),
     ]
@@ -226,7 +227,7 @@ def test_unknown_deltas_are_merged_into_the_message() -> None:
 def test_parts_that_open_with_their_text() -> None:
     events: list[ChatEvent] = [
         Started("i", "m", 1),
-        PartStarted(0, Reasoning("t", signature="s")),
+        PartStarted(0, Reasoning("t")),
         PartEnded(0),
         PartStarted(1, Text("a", (Citation("url", extensions={"openai_chat": {"type": "url_citation"}}),))),
         PartEnded(1),

@@ -129,6 +129,19 @@ def test_an_end_without_done() -> None:
     assert not watch(b"").terminal
 
 
+def test_a_stream_cut_after_one_of_its_choices_is_not_whole() -> None:
+    def of(index: Any, finish: str | None = None) -> bytes:
+        choice = {"index": index, "delta": {"content": "x"}, "finish_reason": finish}
+        return sse.encode(json.dumps({"choices": [choice]}).encode())
+
+    both = of(0) + of(1) + of(0) + of(1)
+    assert not watch(both + of(0, "stop")).terminal
+    assert not watch(both + of(0, "stop") + of(0)).terminal
+    assert watch(both + of(0, "stop") + of(1, "length")).terminal
+    assert watch(both + of(0, "stop") + DONE).terminal
+    assert watch(of("x") + of(None, "stop") + of(-1)).terminal
+
+
 def test_garbage_and_endless_lines_do_no_harm() -> None:
     assert not watch(b"data: {nonsense\n\ndata: [1]\n\ndata: " + b"[" * 5000 + b"\n\n").failed
     seen = StreamObserver()

@@ -19,12 +19,15 @@ MAX_BODY = 1024 * 1024
 """Bytes of a plain answer that are kept to be parsed at its end; of a longer one only the end is."""
 TAIL = 16 * 1024
 
+_CHOICES = 1024
+"""Choices of one stream that are told apart; no vendor gives more."""
 _NEVER = b"\0 no chunk starts or ends like this"
 _LESSONS = 64
 """Attempts to learn the form of a chunk; a stream in which every chunk differs is not worth more."""
 
 
 class _Choice(msgspec.Struct):
+    index: Any = 0
     finish_reason: str | None = None
 
 
@@ -41,13 +44,15 @@ _USAGE = msgspec.json.Decoder(dict[str, Any])
 class _Notes:
     """What both observers hold."""
 
-    __slots__ = ("failed", "finish_reason", "terminal", "usage")
+    __slots__ = ("failed", "finish_reason", "finished", "seen", "terminal", "usage")
 
     def __init__(self) -> None:
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.terminal = False
         self.failed = False
+        self.seen: set[int] = set()
+        self.finished: set[int] = set()
 
     def _note(self, data: bytes) -> bool:
         """Read one JSON text, typed: all but these fields is skipped. False if it is not JSON."""
@@ -58,8 +63,11 @@ class _Notes:
         except ValueError:
             return False
         for choice in chunk.choices:
+            index = choice.index if type(choice.index) is int and 0 <= choice.index < _CHOICES else 0
+            self.seen.add(index)
             if choice.finish_reason:
                 self.finish_reason = choice.finish_reason
+                self.finished.add(index)
         if chunk.usage is not None:
             self._count(chunk.usage)
         if chunk.error is not None:
@@ -73,7 +81,8 @@ class _Notes:
 
 
 class StreamObserver(_Notes):
-    """For a stream. `terminal`: `[DONE]` came; after `end()`, a finish reason alone does as well."""
+    """For a stream. `terminal`: `[DONE]` came; after `end()`, a finish reason for each choice that was seen
+    does as well."""
 
     __slots__ = ("_lessons", "_prefix", "_sse", "_suffix")
 
@@ -100,7 +109,9 @@ class StreamObserver(_Notes):
                 self._event(event)
             self._sse = None
         self._prefix = _NEVER
-        self.terminal = self.terminal or (self.finish_reason is not None and not self.failed)
+        self.terminal = self.terminal or (
+            self.finish_reason is not None and self.seen == self.finished and not self.failed
+        )
 
     def _read(self, data: bytes) -> None:
         decoder = self._sse

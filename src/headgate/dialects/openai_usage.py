@@ -1,10 +1,12 @@
 """Token counts as OpenAI writes them, in chat and embeddings alike.
 
-Read as well: `prompt_cache_hit_tokens` (DeepSeek).
+Read as well: `prompt_cache_hit_tokens` (DeepSeek). Counts without a neutral place (audio, accepted and
+rejected predictions, a vendor's own timings and prices) are kept beside the neutral ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from headgate.core.call import Usage
@@ -33,8 +35,33 @@ def usage_from_wire(value: object) -> Usage | None:
     return Usage(sent, received, cached, write, thought)
 
 
-def usage_to_wire(usage: Usage) -> dict[str, Any]:
-    """Totals are numbers in this dialect: what nobody counted is 0."""
+_DETAILS: Mapping[str, frozenset[str]] = {
+    "prompt_tokens_details": frozenset({"cached_tokens", "cache_write_tokens"}),
+    "completion_tokens_details": frozenset({"reasoning_tokens"}),
+}
+
+
+def usage_rest(value: object, usage: Usage) -> dict[str, Any]:
+    """What `usage_from_wire` left out of a report: unknown fields of both levels, and a total of its own."""
+    if not isinstance(value, dict):
+        return {}
+    rest = {
+        key: found
+        for key, found in value.items()
+        if found is not None and key not in ("prompt_tokens", "completion_tokens", "total_tokens")
+    }
+    for key, known in _DETAILS.items():
+        if isinstance(details := rest.get(key), dict):
+            rest[key] = {name: n for name, n in details.items() if name not in known and n is not None}
+            if not rest[key]:
+                del rest[key]
+    if (total := _count(value.get("total_tokens"))) is not None and total != usage.total_tokens:
+        rest["total_tokens"] = total
+    return rest
+
+
+def usage_to_wire(usage: Usage, rest: object = None) -> dict[str, Any]:
+    """Totals are numbers in this dialect: what nobody counted is 0. `rest` is what `usage_rest` gave."""
     wire: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens or 0,
         "completion_tokens": usage.output_tokens or 0,
@@ -45,4 +72,7 @@ def usage_to_wire(usage: Usage) -> dict[str, Any]:
         wire["prompt_tokens_details"] = known
     if usage.reasoning_tokens is not None:
         wire["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    for key, value in rest.items() if isinstance(rest, dict) else ():
+        before: object = wire.get(key)
+        wire[key] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
     return wire

@@ -3,8 +3,9 @@
 from headgate.core.call import Operation
 from headgate.dialects import sse
 from headgate.dialects.dialect import ChatDialect
+from headgate.dialects.openai_chat.profile import COMPATIBLE, OPENAI, Profile
 from headgate.dialects.openai_chat.request_decoder import decode_request
-from headgate.dialects.openai_chat.request_encoder import COMPATIBLE, OPENAI, Profile, encode_request
+from headgate.dialects.openai_chat.request_encoder import encode_request
 from headgate.dialects.openai_chat.result_codec import decode_result, encode_result
 from headgate.dialects.openai_chat.stream_decoder import StreamDecoder
 from headgate.dialects.openai_chat.stream_encoder import StreamEncoder

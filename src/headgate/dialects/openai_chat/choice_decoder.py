@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.events import ChatEvent, PartCited, PartDelta, PartEnded, PartStarted, Stop
+from headgate.core.events import ChatEvent, DeltaField, PartCited, PartDelta, PartEnded, PartStarted, Stop
 from headgate.core.messages import JSON, Opaque, Part, Reasoning, Refusal, Text, ToolCall
-from headgate.dialects.openai_chat.vocabulary import NAME, citation_from_wire, extended, stop_from_word
+from headgate.dialects.openai_chat.reasoning import GEMINI, DetailTracker, signature_of_call
+from headgate.dialects.openai_chat.vocabulary import NAME, citation_from_wire, extended, own, stop_from_word
 
 _DELTA_FIELDS = frozenset(
     {
@@ -18,11 +19,14 @@ _DELTA_FIELDS = frozenset(
         "refusal",
         "reasoning_content",
         "reasoning",
+        "reasoning_details",
         "tool_calls",
         "function_call",
         "annotations",
     }
 )
+_CALL_FIELDS = frozenset({"index", "id", "type", "function", "custom"})
+_BODY_FIELDS = frozenset({"name", "arguments", "input"})
 _CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "logprobs", "message"})
 
 
@@ -35,6 +39,8 @@ class _Call:
     name: str = ""
     kind: str = "function"
     legacy: bool = False
+    signature: str | None = None
+    rest: dict[str, Any] = field(default_factory=dict)
     part: int | None = None
     waiting: list[str] = field(default_factory=list)
 
@@ -54,6 +60,7 @@ class ChoiceDecoder:
         self._parts = 0
         self._open: tuple[type[Part], int] | None = None
         self._calls: list[_Call] = []
+        self._details = DetailTracker()
 
     def feed(self, choice: dict[str, Any], events: list[ChatEvent]) -> None:
         delta = choice.get("delta")
@@ -77,7 +84,11 @@ class ChoiceDecoder:
 
     def _delta(self, delta: dict[str, Any], logprobs: object, events: list[ChatEvent]) -> None:
         thought = delta.get("reasoning_content") or delta.get("reasoning")
-        if thought and isinstance(thought, str):
+        thought = thought if isinstance(thought, str) else ""
+        details = delta.get("reasoning_details")
+        if details and isinstance(details, list):
+            self._detailed(thought, [entry for entry in details if isinstance(entry, dict)], events)
+        elif thought:
             self._grow(Reasoning(), thought, None, events)
         entries = logprobs if isinstance(logprobs, dict) else {}
         content = delta.get("content")
@@ -104,6 +115,31 @@ class ChoiceDecoder:
         text = delta if isinstance(delta, str) else ""
         if text or entries is not None:
             self._grow(part, text, entries, events)
+
+    def _detailed(self, thought: str, entries: list[dict[str, Any]], events: list[ChatEvent]) -> None:
+        """Thoughts with their signatures. The plain text beside them says the same once more; it is taken in
+        place of the text of a lone detail, as it is where a chunk like the one before is not parsed."""
+        texts = [entry for entry in entries if entry.get("text") or entry.get("summary")]
+        if thought and not texts:
+            self._grow(Reasoning(), thought, None, events)
+        for entry in entries:
+            if not self._details.continues(entry) or self._open is None:
+                self._close(events)
+                part = self._details.begin(entry)
+                self._open = (Reasoning, self._start(part, events))
+                if "detail" in own(part.extensions):
+                    continue
+            alone = thought if len(texts) == 1 and entry is texts[0] else ""
+            grown: tuple[tuple[DeltaField, object], ...] = (
+                ("text", alone or entry.get("text") or entry.get("summary")),
+                ("signature", entry.get("signature")),
+                ("data", entry.get("data")),
+            )
+            events.extend(
+                PartDelta(self._open[1], delta, self.index, name)
+                for name, delta in grown
+                if isinstance(delta, str) and delta
+            )
 
     def _items(self, items: list[Any], events: list[ChatEvent]) -> None:
         """Content as a list of chunks, thoughts among them (Mistral)."""
@@ -134,6 +170,7 @@ class ChoiceDecoder:
         if self._open is not None:
             events.append(PartEnded(self._open[1], self.index))
             self._open = None
+            self._details.close()
 
     def _annotate(self, annotations: object, events: list[ChatEvent]) -> None:
         for item in annotations if isinstance(annotations, list) else ():
@@ -163,8 +200,20 @@ class ChoiceDecoder:
         body = delta.get(call.kind)
         if not isinstance(body, dict):
             body = {}
+        if call.part is None:
+            self._note_rest(call, delta, body)
         arguments = body.get("input") if call.kind == "custom" else body.get("arguments")
         self._grow_call(call, body.get("name"), arguments, events)
+
+    def _note_rest(self, call: _Call, delta: dict[str, Any], body: dict[str, Any]) -> None:
+        """What else a call comes with: a signature, unknown fields of either level."""
+        rest = {key: value for key, value in delta.items() if key not in _CALL_FIELDS and value is not None}
+        if rest:
+            call.signature = signature_of_call(rest) or call.signature
+            call.rest |= rest
+        inner = {key: value for key, value in body.items() if key not in _BODY_FIELDS and value is not None}
+        if inner:
+            call.rest[call.kind] = inner
 
     def _find_call(self, delta: dict[str, Any]) -> _Call:
         """The call that a delta belongs to; a new one if there is none.
@@ -201,7 +250,11 @@ class ChoiceDecoder:
     def _start_call(self, call: _Call, events: list[ChatEvent]) -> None:
         self._close(events)
         call.id = call.id or f"call_{self.index}_{len([c for c in self._calls if c.part is not None])}"
-        marks = extended({"function_call": {}}) if call.legacy else {}
+        if call.signature is not None:
+            signed = self._start(Reasoning(origin=GEMINI), events)
+            events.append(PartDelta(signed, call.signature, self.index, "signature"))
+            events.append(PartEnded(signed, self.index))
+        marks = extended({"function_call": {}} if call.legacy else call.rest)
         call.part = self._start(ToolCall(call.id, call.name, "", call.kind, extensions=marks), events)
         if call.waiting:
             events.append(PartDelta(call.part, "".join(call.waiting), self.index, "arguments"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from headgate.core.messages import (
     Media,
@@ -17,6 +18,14 @@ from headgate.core.messages import (
     ToolResult,
 )
 from headgate.dialects.json_bodies import Fields, bounded, missing, wrong_type, wrong_value
+from headgate.dialects.openai_chat.caching import hinted, take_hint
+from headgate.dialects.openai_chat.reasoning import (
+    GEMINI,
+    Detail,
+    decode_details,
+    signature_in,
+    signature_of_call,
+)
 from headgate.dialects.openai_chat.vocabulary import NAME, extended
 
 ROLES = ("developer", "system", "user", "assistant", "tool", "function")
@@ -52,18 +61,18 @@ class MessageDecoder:
                 )
 
     def _assistant(self, fields: Fields, index: int) -> Message:
-        parts: list[Part] = []
-        thought = _thought(fields)
-        if thought is not None:
-            parts.append(Reasoning(thought))
+        details = decode_details(fields.items("reasoning_details") or [], fields.param("reasoning_details"))
+        calls: list[Part] = []
+        for number, call in enumerate(fields.items("tool_calls") or ()):
+            calls += _signed_call(Fields.of(call, f"{fields.param('tool_calls')}[{number}]"), details)
+        parts: list[Part] = _thoughts(fields, details)
         content = fields.take("content")
         if content is not None:
-            parts += decode_content(content, fields.param("content"))
+            parts += hinted(decode_content(content, fields.param("content")), fields)
         refusal = fields.text("refusal")
         if refusal is not None:
             parts.append(Refusal(refusal))
-        for number, call in enumerate(fields.items("tool_calls") or ()):
-            parts.append(_tool_call(Fields.of(call, f"{fields.param('tool_calls')}[{number}]")))
+        parts += calls
         function_call = fields.fields("function_call")
         if function_call is not None:
             parts.append(self._function_call(function_call, index))
@@ -92,21 +101,35 @@ class MessageDecoder:
         return Message("tool", (result,), name, extended({"role": "function", **fields.rest()}))
 
 
-def _thought(fields: Fields) -> str | None:
-    """Vendors call it one or the other, or both; objects under these names are none of ours."""
-    texts = [
-        fields.required_text(key)
+def _thoughts(fields: Fields, details: list[Detail]) -> list[Part]:
+    """Plain thoughts, under the one name or the other, or the details, which say the same and more.
+
+    Objects under the plain names are none of ours. A plain text that differs from the details' stays an
+    unknown field.
+    """
+    texts = {
+        key: fields.required_text(key)
         for key in ("reasoning_content", "reasoning")
         if isinstance(fields.peek(key), str)
-    ]
-    return texts[0] if texts else None
+    }
+    plain = next(iter(texts.values()), None)
+    if not details:
+        return [] if plain is None else [Reasoning(plain)]
+    parts: list[Part] = [detail.part for detail in details]
+    told = "".join(detail.part.text for detail in details)
+    if plain and not told:
+        if len(details) == 1 and details[0].part.signature is not None:
+            return [replace(details[0].part, text=plain)]
+        return [Reasoning(plain), *parts]
+    fields.rest().update({key: text for key, text in texts.items() if text != told})
+    return parts
 
 
 def _required_content(fields: Fields) -> tuple[Part, ...]:
     content = fields.take("content")
     if content is None:
         raise missing(fields.param("content"))
-    return decode_content(content, fields.param("content"))
+    return hinted(decode_content(content, fields.param("content")), fields)
 
 
 def _result_parts(parts: tuple[Part, ...]) -> tuple[Text | Media | Opaque, ...]:
@@ -130,18 +153,26 @@ def _part(value: object, path: str) -> Part:
     fields = Fields.of(value, path)
     kind = fields.required_text("type")
     match kind:
+        case "image_url" | "video_url" | "input_audio" | "file":
+            hint = take_hint(fields)
+            return replace(_media(fields, kind), cache=hint)
         case "text":
-            return Text(fields.required_text("text"), extensions=extended(fields.rest()))
+            hint = take_hint(fields)
+            return Text(fields.required_text("text"), cache=hint, extensions=extended(fields.rest()))
         case "refusal":
             return Refusal(fields.required_text("refusal"), extensions=extended(fields.rest()))
-        case "image_url" | "video_url":
-            return _linked(fields, kind)
+        case _:
+            return Opaque(NAME, {"type": kind, **fields.rest()})
+
+
+def _media(fields: Fields, kind: str) -> Media:
+    match kind:
         case "input_audio":
             return _audio(fields)
         case "file":
             return _file(fields)
         case _:
-            return Opaque(NAME, {"type": kind, **fields.rest()})
+            return _linked(fields, kind)
 
 
 def _linked(fields: Fields, kind: str) -> Media:
@@ -182,6 +213,17 @@ def split_data_url(url: str) -> tuple[str | None, str | None]:
     return (found[1], url[found.end() :]) if found else (None, None)
 
 
+def _signed_call(fields: Fields, details: list[Detail]) -> list[Part]:
+    """A call, after the signature that it came with: in Google's place for it, or among the details."""
+    rest = fields.rest()
+    google = signature_of_call(rest)
+    call = _tool_call(fields)
+    signed = signature_in(details, call.id)
+    if google is not None:
+        signed = Reasoning(signature=google, origin=GEMINI)
+    return [call] if signed is None else [signed, call]
+
+
 def _tool_call(fields: Fields) -> ToolCall:
     call_id = fields.required_text("id")
     kind = fields.text("type") or "function"
@@ -194,4 +236,6 @@ def _tool_call(fields: Fields) -> ToolCall:
             raise wrong_value(fields.param("type"), "supported values are 'function', 'custom'")
     name = body.required_text("name")
     text = body.required_text(arguments)
-    return ToolCall(call_id, name, text, kind, extensions=extended(fields.rest(), kind, body.rest()))
+    hint = take_hint(fields)
+    rest = extended(fields.rest(), kind, body.rest())
+    return ToolCall(call_id, name, text, kind, cache=hint, extensions=rest)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from headgate.core.loss import Loss
 from headgate.core.messages import (
+    CacheHint,
     Extensions,
     Media,
     Message,
@@ -19,27 +21,28 @@ from headgate.core.messages import (
     ToolResult,
 )
 from headgate.dialects.json_bodies import join
+from headgate.dialects.openai_chat.caching import FIELD, hint_to_wire
 from headgate.dialects.openai_chat.message_decoder import AUDIO_TYPES
+from headgate.dialects.openai_chat.profile import Profile
+from headgate.dialects.openai_chat.thinking_encoder import ThinkingEncoder
 from headgate.dialects.openai_chat.vocabulary import NAME, own
 
 _AUDIO_FORMATS = {mime: form for form, mime in AUDIO_TYPES.items()}
 
 
 class MessageEncoder:
-    """Writes messages one by one and notes what is lost.
+    """Writes messages one by one, as the upstream's profile has them, and adds to `losses`."""
 
-    Args:
-        losses: added to.
-        reasoning_field: the message field that takes the model's earlier thoughts; None if none does.
-    """
-
-    def __init__(self, losses: list[Loss], reasoning_field: str | None) -> None:
+    def __init__(self, losses: list[Loss], profile: Profile) -> None:
         self._losses = losses
-        self._reasoning_field = reasoning_field
+        self._profile = profile
 
     def encode(self, message: Message, path: str) -> list[dict[str, Any]]:
         """The wire messages of one neutral message: each tool result is a message of its own, and first."""
         self._foreign(message.extensions, path)
+        if message.name is not None and not self._profile.names:
+            self._lose(f"{path}.name", "the target takes no names")
+            message = replace(message, name=None)
         written: list[dict[str, Any]] = []
         remaining: list[tuple[Part, str]] = []
         for index, part in enumerate(message.parts):
@@ -61,26 +64,28 @@ class MessageEncoder:
         content = self._content(parts)
         if content is None:
             return []
-        wire: dict[str, Any] = {"role": message.role, "content": content}
+        renamed = message.role == "developer" and not self._profile.developer_role
+        wire: dict[str, Any] = {"role": "system" if renamed else message.role, "content": content}
         if message.name is not None:
             wire["name"] = message.name
         return [wire | own(message.extensions)]
 
     def _assistant(self, message: Message, parts: list[tuple[Part, str]]) -> list[dict[str, Any]]:
         wire: dict[str, Any] = {"role": "assistant"}
-        thoughts: list[str] = []
-        calls: list[dict[str, Any]] = []
+        thinking = ThinkingEncoder([part for part, _ in parts], self._profile)
         content: list[tuple[Part, str]] = []
-        for part, path in parts:
+        for index, (part, path) in enumerate(parts):
             match part:
                 case Reasoning():
-                    thoughts += self._reasoning(part, path)
+                    self._foreign_reasoning(part, path)
+                    self._losses += thinking.add(index, path)
                 case ToolCall() if "function_call" in own(part.extensions):
                     marked = own(part.extensions)["function_call"]
                     wire["function_call"] = {"name": part.name, "arguments": part.arguments, **marked}
                 case ToolCall():
                     self._foreign(part.extensions, path)
-                    calls.append(encode_call(part))
+                    hint = hint_fields(part.cache, self._profile, path, self._losses)
+                    wire.setdefault("tool_calls", []).append(thinking.signed(encode_call(part) | hint))
                 case _:
                     content.append((part, path))
         match content:
@@ -88,23 +93,17 @@ class MessageEncoder:
                 wire |= {"content": None, "refusal": text}
             case _:
                 wire["content"] = self._content(content)
-        if thoughts and self._reasoning_field is not None:
-            wire[self._reasoning_field] = "".join(thoughts)
-        if calls:
-            wire["tool_calls"] = calls
+        wire |= thinking.fields()
         if message.name is not None:
             wire["name"] = message.name
         wire.update(own(message.extensions))
         meant = wire["content"] is not None or wire.keys() - {"role", "content", "name"}
         return [wire] if meant else []
 
-    def _reasoning(self, part: Reasoning, path: str) -> list[str]:
-        self._foreign(part.extensions, path)
-        if part.signature is not None or part.data is not None:
-            self._lose(path, "no field for the signature or the sealed text of reasoning")
-        if part.text and self._reasoning_field is None:
-            self._lose(path, "the target takes no reasoning back")
-        return [part.text]
+    def _foreign_reasoning(self, part: Reasoning, path: str) -> None:
+        """What the upstream that made the thoughts wants back with their signature goes where that goes."""
+        others = {key: value for key, value in part.extensions.items() if key != part.origin}
+        self._foreign(others, path)
 
     def _result(self, message: Message, part: ToolResult, path: str) -> dict[str, Any]:
         self._foreign(part.extensions, path)
@@ -117,6 +116,13 @@ class MessageEncoder:
                 kept.append((item, f"{path}.content[{index}]"))
         if part.is_error:
             self._lose(f"{path}.is_error", "a tool message can't be marked as an error")
+        if part.cache is not None:
+            last, last_path = kept.pop() if kept else (None, path)
+            if isinstance(last, Text):
+                kept.append((replace(last, cache=last.cache or part.cache), last_path))
+            else:
+                kept += [(last, last_path)] if last is not None else []
+                self._lose(f"{path}.{FIELD}", "a tool message can be marked for caching only at its text")
         content = self._content(kept)
         if legacy:
             return {"role": "function", "name": message.name, "content": content, **own(message.extensions)}
@@ -146,12 +152,14 @@ class MessageEncoder:
                 self._foreign(part.extensions, path)
                 if part.citations:
                     self._lose(f"{path}.citations", "a request's text parts have no annotations")
-                return {"type": "text", "text": part.text, **own(part.extensions)}
+                hint = hint_fields(part.cache, self._profile, path, self._losses)
+                return {"type": "text", "text": part.text, **hint, **own(part.extensions)}
             case Refusal():
                 return {"type": "refusal", "refusal": part.text, **own(part.extensions)}
             case Media():
                 self._foreign(part.extensions, path)
-                return self._media(part, path)
+                media = self._media(part, path)
+                return media and media | hint_fields(part.cache, self._profile, path, self._losses)
             case Opaque(dialect=dialect, value=value) if dialect == NAME and isinstance(value, dict):
                 return value
             case Opaque():
@@ -183,6 +191,16 @@ class MessageEncoder:
 
     def _lose(self, path: str, reason: str) -> None:
         self._losses.append(Loss(path, reason))
+
+
+def hint_fields(hint: CacheHint | None, profile: Profile, path: str, losses: list[Loss]) -> dict[str, Any]:
+    """`cache_control` for an upstream that knows it; elsewhere a loss."""
+    if hint is None:
+        return {}
+    if not profile.cache_control:
+        losses.append(Loss(join(path, FIELD), "the target takes no cache hints"))
+        return {}
+    return hint_to_wire(hint)
 
 
 def foreign_losses(extensions: Extensions, path: str) -> list[Loss]:

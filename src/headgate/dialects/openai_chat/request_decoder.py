@@ -17,6 +17,7 @@ from headgate.core.messages import (
     ToolChoice,
 )
 from headgate.dialects.json_bodies import MAX_ITEMS, Fields, decode_object, missing, wrong_type, wrong_value
+from headgate.dialects.openai_chat.caching import take_hint
 from headgate.dialects.openai_chat.message_decoder import MessageDecoder
 from headgate.dialects.openai_chat.vocabulary import extended
 
@@ -166,8 +167,9 @@ def _tool(fields: Fields) -> Tool:
     match kind:
         case "function":
             body = fields.required_fields("function")
+            hint = take_hint(fields) or take_hint(body)
             tool = _function(body, {})
-            return replace(tool, extensions=extended(fields.rest(), "function", body.rest()))
+            return replace(tool, cache=hint, extensions=extended(fields.rest(), "function", body.rest()))
         case "custom":
             body = fields.required_fields("custom")
             name, description = body.required_text("name"), body.text("description")

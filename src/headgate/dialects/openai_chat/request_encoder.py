@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest, ReasoningOptions, ResponseFormat, Sampling, Tool, ToolChoice
 from headgate.dialects.json_bodies import encode
-from headgate.dialects.openai_chat.message_encoder import MessageEncoder, foreign_losses
+from headgate.dialects.openai_chat.message_encoder import MessageEncoder, foreign_losses, hint_fields
+from headgate.dialects.openai_chat.profile import COMPATIBLE, Profile
 from headgate.dialects.openai_chat.vocabulary import own
 
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """In what one upstream differs from the next within this dialect; a row of the registry fills it in.
-
-    max_tokens_field: OpenAI's newer models refuse the old name, many compatible servers know only that.
-    reasoning_field: takes the model's earlier thoughts back; None where the upstream refuses them.
-    top_k: takes `top_k` and `min_p`, which OpenAI itself refuses.
-    """
-
-    max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
-    reasoning_field: str | None = "reasoning_content"
-    top_k: bool = True
-
-
-COMPATIBLE = Profile()
-OPENAI = Profile(reasoning_field=None, top_k=False)
+_NOT_TAKEN = "the target has no such setting"
 
 
 def encode_request(
@@ -35,38 +19,58 @@ def encode_request(
 ) -> tuple[bytes, list[Loss]]:
     """The request body, and what had no place in it.
 
-    A stream's usage is asked for only if `request.include_usage` says so.
+    A stream's usage is asked for only if `request.include_usage` says so. A developer's message to an
+    upstream that does not know the role is sent as the system's.
 
     Args:
         request: what to ask.
         model: the upstream's name for the model, where it differs from the request's.
         profile: what this upstream takes.
     """
+    name = model or request.model
+    profile = profile.for_model(name, request.reasoning.effort if request.reasoning else None)
     losses = foreign_losses(request.extensions, "")
-    encoder = MessageEncoder(losses, profile.reasoning_field)
+    encoder = MessageEncoder(losses, profile)
     messages: list[dict[str, Any]] = []
     for index, message in enumerate(request.messages):
         messages += encoder.encode(message, f"messages[{index}]")
-    wire: dict[str, Any] = {"model": model or request.model, "messages": messages}
-    _put_tools(request, wire, losses)
+    wire: dict[str, Any] = {"model": name, "messages": messages}
+    _put_tools(request, profile, wire, losses)
     if request.response_format is not None:
         wire["response_format"] = _response_format(request.response_format, losses)
     _put_sampling(request.sampling, profile, wire, losses)
     if request.reasoning is not None:
         _put_reasoning(request.reasoning, wire, losses)
-    if request.stream:
-        wire["stream"] = True
-    options = {"include_usage": True} if request.stream and request.include_usage else {}
     for key in ("user", "metadata", "service_tier"):
         if (value := getattr(request, key)) is not None:
             wire[key] = value
     extra = own(request.extensions)
-    more_options = extra.pop("stream_options", None)
-    if isinstance(more_options, dict):
-        options |= more_options
+    _put_stream(request, profile, extra.pop("stream_options", None), wire, losses)
+    return encode(_allowed(wire | extra, profile, losses)), losses
+
+
+def _put_stream(
+    request: ChatRequest, profile: Profile, more: object, wire: dict[str, Any], losses: list[Loss]
+) -> None:
+    if request.stream:
+        wire["stream"] = True
+    options: dict[str, Any] = more if isinstance(more, dict) else {}
+    if not profile.stream_options:
+        losses += [Loss(f"stream_options.{key}", _NOT_TAKEN) for key in options]
+        return
+    if request.stream and profile.obfuscation:
+        options = {"include_obfuscation": False} | options
+    if request.stream and request.include_usage:
+        options = {"include_usage": True} | options
     if options:
         wire["stream_options"] = options
-    return encode(wire | extra), losses
+
+
+def _allowed(wire: dict[str, Any], profile: Profile, losses: list[Loss]) -> dict[str, Any]:
+    """Without the fields that the upstream refuses, the others by the names that it knows."""
+    refused = [key for key in wire if key in profile.refuses]
+    losses += [Loss(key, _NOT_TAKEN) for key in refused if wire[key] != profile.refuses[key]]
+    return {profile.renames.get(key, key): value for key, value in wire.items() if key not in refused}
 
 
 def _put_sampling(sampling: Sampling, profile: Profile, wire: dict[str, Any], losses: list[Loss]) -> None:
@@ -92,7 +96,7 @@ def _put_sampling(sampling: Sampling, profile: Profile, wire: dict[str, Any], lo
         if value is not None and profile.top_k:
             wire[key] = value
         elif value is not None:
-            losses.append(Loss(key, "the target has no such setting"))
+            losses.append(Loss(key, _NOT_TAKEN))
 
 
 def _put_reasoning(options: ReasoningOptions, wire: dict[str, Any], losses: list[Loss]) -> None:
@@ -105,7 +109,7 @@ def _put_reasoning(options: ReasoningOptions, wire: dict[str, Any], losses: list
     ]
 
 
-def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -> None:
+def _put_tools(request: ChatRequest, profile: Profile, wire: dict[str, Any], losses: list[Loss]) -> None:
     for index, tool in enumerate(request.tools):
         losses += foreign_losses(tool.extensions, f"tools[{index}]")
         extra = own(tool.extensions)
@@ -113,7 +117,9 @@ def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -
             rest = {key: value for key, value in extra.items() if key != "functions"}
             wire.setdefault("functions", []).append(_function(tool) | rest)
         else:
-            wire.setdefault("tools", []).append(_tool(tool))
+            wire.setdefault("tools", []).append(
+                _tool(tool) | hint_fields(tool.cache, profile, f"tools[{index}]", losses)
+            )
     if request.tool_choice is not None:
         losses += foreign_losses(request.tool_choice.extensions, "tool_choice")
         _put_tool_choice(request.tool_choice, wire)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from headgate.core.call import Usage
 from headgate.core.errors import StreamBroken
 from headgate.core.events import ChatEvent, Finished, Started, UsageReported
 from headgate.core.fold import fold
@@ -15,6 +16,7 @@ from headgate.core.messages import (
     Extensions,
     Media,
     Opaque,
+    Part,
     Reasoning,
     Refusal,
     Text,
@@ -25,6 +27,15 @@ from headgate.core.result import ChatResult, Choice
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chat.choice_decoder import ChoiceDecoder
 from headgate.dialects.openai_chat.message_encoder import encode_call
+from headgate.dialects.openai_chat.reasoning import (
+    GEMINI,
+    NO_ORIGIN,
+    encode_details,
+    is_detailed,
+    is_opaque,
+    sign_call,
+    signed_call,
+)
 from headgate.dialects.openai_chat.vocabulary import (
     NAME,
     citation_to_wire,
@@ -32,7 +43,7 @@ from headgate.dialects.openai_chat.vocabulary import (
     word_from_stop,
 )
 from headgate.dialects.openai_errors import error_from_value
-from headgate.dialects.openai_usage import usage_from_wire, usage_to_wire
+from headgate.dialects.openai_usage import usage_from_wire, usage_rest, usage_to_wire
 
 KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation"})
 
@@ -61,7 +72,7 @@ def decode_result(body: bytes) -> ChatResult:
             decoders[-1].end(events)
     usage = usage_from_wire(value.get("usage"))
     if usage is not None:
-        events.append(UsageReported(usage))
+        events.append(reported(value["usage"], usage))
     extra = {key: value[key] for key in value.keys() - KNOWN_FIELDS if value[key] is not None}
     events.append(finished(decoders, extra))
     return fold(events)
@@ -76,6 +87,12 @@ def started(wire: Mapping[str, Any], extensions: Extensions) -> Started:
         created=int(created) if isinstance(created, int | float) else 0,
         extensions=extensions,
     )
+
+
+def reported(wire: object, usage: Usage) -> UsageReported:
+    """A report of usage; what is in it beyond the neutral counts is kept under `usage`."""
+    rest = usage_rest(wire, usage)
+    return UsageReported(usage, {NAME: {"usage": rest}} if rest else {})
 
 
 def finished(choices: list[ChoiceDecoder], extra: dict[str, Any]) -> Finished:
@@ -101,7 +118,7 @@ def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
 def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, list[Loss]]:
     """The answer's body, and what of the answer has no place in it."""
     extra = own(result.extensions)
-    choice_fields = extra.pop("choices", None)
+    choice_fields, usage_fields = extra.pop("choices", None), extra.pop("usage", None)
     if not isinstance(choice_fields, dict):
         choice_fields = {}
     wire: dict[str, Any] = {
@@ -114,7 +131,7 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
         ],
     }
     if result.usage is not None:
-        wire["usage"] = usage_to_wire(result.usage)
+        wire["usage"] = usage_to_wire(result.usage, usage_fields)
     return msgspec.json.encode(wire | extra), _losses(result)
 
 
@@ -123,8 +140,8 @@ def _losses(result: ChatResult) -> list[Loss]:
     for choice in result.choices:
         for index, part in enumerate(choice.parts):
             path = f"choices[{choice.index}].parts[{index}]"
-            if isinstance(part, Reasoning) and (part.signature or part.data):
-                found.append(Loss(path, "reasoning signatures have no place in this dialect"))
+            if isinstance(part, Reasoning) and is_opaque(part) and not is_detailed(part):
+                found.append(Loss(path, NO_ORIGIN))
             elif isinstance(part, Opaque) and part.dialect != NAME:
                 found.append(Loss(path, f"only {part.dialect} has this block"))
             elif isinstance(part, Media | ToolResult):
@@ -163,12 +180,31 @@ def _encode_message(choice: Choice) -> dict[str, Any]:
         message["reasoning_content"] = "".join(thoughts)
     if legacy:
         message["function_call"] = {"name": legacy[0].name, "arguments": legacy[0].arguments}
-    if modern := [encode_call(call) for call in calls if call not in legacy]:
+    details, modern = encode_signed(choice.parts)
+    if details:
+        message["reasoning_details"] = details
+    if modern:
         message["tool_calls"] = modern
     for part in choice.parts:
         if isinstance(part, Opaque) and part.dialect == NAME and isinstance(part.value, dict):
             _merge(message, part.value)
     return message
+
+
+def encode_signed(parts: Sequence[Part]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """`reasoning_details` and `tool_calls` of a message; Gemini's signatures stand at their calls as well."""
+    details: list[dict[str, Any]] = []
+    calls: list[dict[str, Any]] = []
+    for index, part in enumerate(parts):
+        if isinstance(part, Reasoning):
+            details += encode_details(part, len(details), signed_call(parts, index))
+        elif isinstance(part, ToolCall) and "function_call" not in own(part.extensions):
+            call = encode_call(part)
+            before = parts[index - 1] if index else None
+            if isinstance(before, Reasoning) and before.origin == GEMINI and signed_call(parts, index - 1):
+                call = sign_call(call, before.signature or "")
+            calls.append(call)
+    return details, calls
 
 
 def _merge(message: dict[str, Any], delta: Mapping[str, Any]) -> None:

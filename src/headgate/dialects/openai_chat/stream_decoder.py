@@ -8,12 +8,18 @@ import msgspec
 
 from headgate.core.call import Usage
 from headgate.core.errors import HeadgateError, StreamBroken
-from headgate.core.events import ChatEvent, DeltaField, Failed, PartDelta, UsageReported
+from headgate.core.events import ChatEvent, DeltaField, Failed, PartDelta
 from headgate.core.fold import unfold
 from headgate.dialects import sse
 from headgate.dialects.chunk_template import ChunkTemplate
 from headgate.dialects.openai_chat.choice_decoder import ChoiceDecoder
-from headgate.dialects.openai_chat.result_codec import KNOWN_FIELDS, decode_result, finished, started
+from headgate.dialects.openai_chat.result_codec import (
+    KNOWN_FIELDS,
+    decode_result,
+    finished,
+    reported,
+    started,
+)
 from headgate.dialects.openai_chat.vocabulary import NAME
 from headgate.dialects.openai_errors import error_from_value
 from headgate.dialects.openai_usage import usage_from_wire
@@ -186,7 +192,7 @@ class StreamDecoder:
         merged = self._usage.merged(usage)
         if merged != self._usage and self._started:
             self._usage = merged
-            events.append(UsageReported(merged))
+            events.append(reported(value, merged))
 
     def _finish(self, events: list[ChatEvent], done: bool) -> None:
         choices = [self._choices[index] for index in sorted(self._choices)]

@@ -24,16 +24,15 @@ from headgate.core.loss import Loss
 from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.dialects import sse
 from headgate.dialects.dialect import AnswerOptions
+from headgate.dialects.openai_chat.message_encoder import encode_call
+from headgate.dialects.openai_chat.reasoning import GEMINI, sign_call
+from headgate.dialects.openai_chat.thought_encoder import Thought, ThoughtEncoder
 from headgate.dialects.openai_chat.vocabulary import NAME, citation_to_wire, own, word_from_stop
 from headgate.dialects.openai_errors import encode_error_body
 from headgate.dialects.openai_usage import usage_to_wire
 
 _DONE = sse.encode(b"[DONE]")
-_TEXT_FIELDS: Mapping[type[Part], str] = {
-    Text: "content",
-    Reasoning: "reasoning_content",
-    Refusal: "refusal",
-}
+_TEXT_FIELDS: Mapping[type[Part], str] = {Text: "content", Refusal: "refusal"}
 _json = msgspec.json.encode
 
 
@@ -47,9 +46,13 @@ class StreamEncoder:
         self._head = b""
         self._tail = b',"usage":null}\n\n' if options.include_usage else b"}\n\n"
         self._usage = Usage()
+        self._usage_rest: object = None
+        self._choice_fields: object = None
         self._roles: set[int] = set()
         self._calls: dict[int, int] = {}
         self._parts: dict[tuple[int, int], tuple[Part, int]] = {}
+        self._thinking: dict[int, ThoughtEncoder] = {}
+        self._thoughts: dict[tuple[int, int], Thought] = {}
         self._ended = False
 
     def encode(self, event: ChatEvent) -> bytes:
@@ -64,11 +67,12 @@ class StreamEncoder:
                 return self._chunk(event.choice, _json({"annotations": [citation_to_wire(event.citation)]}))
             case PartEnded():
                 self._parts.pop((event.choice, event.index), None)
-                return b""
+                return self._end_thought(event) if self._thoughts else b""
             case Started():
                 return self._start(event)
             case UsageReported():
                 self._usage = self._usage.merged(event.usage)
+                self._usage_rest = own(event.extensions).get("usage", self._usage_rest)
                 return b""
             case Finished():
                 return self._finish(event)
@@ -86,7 +90,9 @@ class StreamEncoder:
             "created": event.created if options.created is None else options.created,
             "model": event.model if options.model is None else options.model,
         }
-        extra = {key: value for key, value in own(event.extensions).items() if key != "choices"}
+        extra = own(event.extensions)
+        self._choice_fields = extra.pop("choices", None)
+        self._usage_rest = extra.pop("usage", None)
         self._head = b"data: " + _json(head | extra)[:-1] + b',"choices":['
         return self._role(0)
 
@@ -108,30 +114,50 @@ class StreamEncoder:
 
     def _part(self, event: PartStarted) -> bytes:
         part, choice = event.part, event.choice
-        role = self._role(choice)
+        out = self._role(choice)
+        signature = None
+        if choice in self._thinking:
+            signature, delta = self._thinking[choice].release(part if isinstance(part, ToolCall) else None)
+            out += self._chunk(choice, delta) if delta else b""
         match part:
             case Text(text=text, citations=citations):
-                delta: dict[str, Any] = {"content": text} if text else {}
+                fields: dict[str, Any] = {"content": text} if text else {}
                 if citations:
-                    delta["annotations"] = [citation_to_wire(each) for each in citations]
-            case Reasoning(text=text):
-                delta = {"reasoning_content": text} if text else {}
-                if part.data is not None or part.signature is not None:
-                    self._lose_opaque(event)
+                    fields["annotations"] = [citation_to_wire(each) for each in citations]
+            case Reasoning():
+                return out + self._thought(event, part)
             case Refusal(text=text):
-                delta = {"refusal": text} if text else {}
+                fields = {"refusal": text} if text else {}
             case ToolCall():
-                return role + self._call(event, part)
+                return out + self._call(event, part, signature)
             case Opaque(dialect=dialect, value=value) if dialect == NAME and isinstance(value, dict):
-                delta = value
+                fields = value
             case _:
                 kind = type(part).__name__.lower()
                 self._lose(event, f"the dialect's streams have no place for a {kind} part")
-                delta = {}
+                fields = {}
         self._parts[choice, event.index] = (part, 0)
-        return role + (self._chunk(choice, _json(delta)) if delta else b"")
+        return out + (self._chunk(choice, _json(fields)) if fields else b"")
 
-    def _call(self, event: PartStarted, part: ToolCall) -> bytes:
+    def _thought(self, event: PartStarted, part: Reasoning) -> bytes:
+        encoder = self._thinking.setdefault(event.choice, ThoughtEncoder())
+        thought, delta = encoder.start(part)
+        self._thoughts[event.choice, event.index] = thought
+        self._parts[event.choice, event.index] = (part, 0)
+        return self._chunk(event.choice, delta) if delta else b""
+
+    def _end_thought(self, event: PartEnded) -> bytes:
+        thought = self._thoughts.pop((event.choice, event.index), None)
+        if thought is None:
+            return b""
+        try:
+            delta = self._thinking[event.choice].end(thought)
+        except ValueError as reason:
+            self._lose(event, str(reason))
+            return b""
+        return self._chunk(event.choice, delta) if delta else b""
+
+    def _call(self, event: PartStarted, part: ToolCall, signature: Reasoning | None) -> bytes:
         if "function_call" in own(part.extensions):
             self._parts[event.choice, event.index] = (part, -1)
             delta: dict[str, Any] = {"function_call": {"name": part.name, "arguments": part.arguments}}
@@ -139,22 +165,19 @@ class StreamEncoder:
         number = self._calls.get(event.choice, 0)
         self._calls[event.choice] = number + 1
         self._parts[event.choice, event.index] = (part, number)
-        kind, field = ("custom", "input") if part.kind == "custom" else ("function", "arguments")
-        call = {
-            "index": number,
-            "id": part.id,
-            "type": kind,
-            kind: {"name": part.name, field: part.arguments},
-        }
+        call = {"index": number} | encode_call(part)
+        if signature is not None and signature.signature and signature.origin == GEMINI:
+            call = sign_call(call, signature.signature)
         return self._chunk(event.choice, _json({"tool_calls": [call]}))
 
     def _delta(self, event: PartDelta) -> bytes:
         part, number = self._parts[event.choice, event.index]
         if isinstance(part, ToolCall):
             return self._chunk(event.choice, _arguments(part, number, _json(event.delta)))
+        if isinstance(part, Reasoning):
+            return self._think(event)
         name = _TEXT_FIELDS.get(type(part))
         if name is None or event.field != "text":
-            self._lose_opaque(event)
             return b""
         logprobs = b"null"
         if event.logprobs is not None:
@@ -162,12 +185,24 @@ class StreamEncoder:
             logprobs = _json({name: event.logprobs, other: None})
         return self._chunk(event.choice, b'{"%b":%b}' % (name.encode(), _json(event.delta)), logprobs)
 
+    def _think(self, event: PartDelta) -> bytes:
+        thought = self._thoughts[event.choice, event.index]
+        if event.field == "text":
+            return self._chunk(event.choice, self._thinking[event.choice].text(thought, event.delta))
+        (thought.signature if event.field == "signature" else thought.data).append(event.delta)
+        return b""
+
     def _finish(self, event: Finished) -> bytes:
         self._ended = True
-        fields = own(event.extensions).get("choices", {})
-        out = [self._role(stop.choice) + self._last(stop, fields) for stop in event.stops]
+        found = own(event.extensions).get("choices", self._choice_fields)
+        fields = found if isinstance(found, dict) else {}
+        waiting = {choice: thinking.release()[1] for choice, thinking in self._thinking.items()}
+        out = [self._chunk(choice, delta) for choice, delta in waiting.items() if delta]
+        out += [self._role(stop.choice) + self._last(stop, fields) for stop in event.stops]
         if self._options.include_usage:
-            out.append(b'%b],"usage":%b}\n\n' % (self._head, _json(usage_to_wire(self._usage))))
+            out.append(
+                b'%b],"usage":%b}\n\n' % (self._head, _json(usage_to_wire(self._usage, self._usage_rest)))
+            )
         return b"".join([*out, _DONE])
 
     def _last(self, stop: Stop, fields: Mapping[str, Any]) -> bytes:
@@ -177,10 +212,7 @@ class StreamEncoder:
             finish += b"," + _json(extra)[1:-1]
         return self._chunk(stop.choice, b"{}", finish=finish)
 
-    def _lose_opaque(self, event: PartStarted | PartDelta) -> None:
-        self._lose(event, "the dialect has no field for the signature or the sealed text of reasoning")
-
-    def _lose(self, event: PartStarted | PartDelta, reason: str) -> None:
+    def _lose(self, event: PartStarted | PartEnded, reason: str) -> None:
         loss = Loss(f"choices[{event.choice}].parts[{event.index}]", reason)
         if loss not in self.losses:
             self.losses.append(loss)

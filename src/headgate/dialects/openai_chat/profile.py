@@ -1,0 +1,200 @@
+"""In what upstreams of this dialect differ from each other, as data.
+
+Sources: OpenAI, "Reasoning models" and the API reference (`include_obfuscation`); Azure OpenAI, "Reasoning
+models"; Groq, "OpenAI Compatibility" (fields that give a 400); Mistral, API reference (an unknown field is a
+422; `random_seed`); DeepSeek, "Reasoning Model" and "Thinking Mode" (fields without effect, fields that give
+an error, what must go back); xAI, "Reasoning" (fields that reasoning models refuse); OpenRouter, "Reasoning
+Tokens" and "Prompt Caching"; Cohere, "Using Cohere models via the OpenAI SDK" (unsupported parameters).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from headgate.core.messages import JSON
+
+MaxTokensField = Literal["max_completion_tokens", "max_tokens"]
+
+_FREE_SAMPLING: Mapping[str, JSON] = {
+    "temperature": 1,
+    "top_p": 1,
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+}
+_LOGPROBS: Mapping[str, JSON] = {"logprobs": False, "top_logprobs": 0}
+_ONLY_OPENAI: Mapping[str, JSON] = dict.fromkeys(
+    (
+        "audio",
+        "logit_bias",
+        "modalities",
+        "moderation",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+        "verbosity",
+        "web_search_options",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Models that take less than others of the same upstream.
+
+    pattern: matches the start of the model's name after its last slash, case ignored.
+    refuses: request fields that are not sent, and the value of each that says what the model does anyway:
+        with that one nothing is lost.
+    effort: the family is one only of requests with this reasoning effort.
+    """
+
+    pattern: str
+    refuses: Mapping[str, JSON] = field(default_factory=dict)
+    max_tokens_field: MaxTokensField | None = None
+    effort: str | None = None
+
+    def holds(self, model: str, effort: str | None) -> bool:
+        named = re.match(self.pattern, model.rpartition("/")[2], re.IGNORECASE) is not None
+        return named and self.effort in (None, effort)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What one upstream takes; a row of the registry fills it in. The defaults suit most servers.
+
+    max_tokens_field: OpenAI's newer models refuse the old name, many compatible servers know only that.
+    reasoning_field: takes the model's earlier thoughts back; None where the upstream refuses them.
+    reasoning_details: takes OpenRouter's list of signed and encrypted thoughts back.
+    thought_signatures: takes Gemini's signatures at tool calls back, in Google's place for them.
+    cache_control: knows cache hints on content parts and tools.
+    top_k: takes `top_k` and `min_p`, which OpenAI itself refuses.
+    developer_role: knows the role; elsewhere such messages are the system's, which says the same.
+    names: takes `name` on messages.
+    stream_options: knows `include_usage`; elsewhere usage comes unasked, or not at all.
+    obfuscation: pads the chunks of a stream unless told not to, which costs bytes on a private line.
+    refuses: as a family's.
+    renames: fields under another name.
+    families: groups of models that differ; the first that holds a model's name counts.
+    """
+
+    max_tokens_field: MaxTokensField = "max_tokens"
+    reasoning_field: str | None = "reasoning_content"
+    reasoning_details: bool = True
+    thought_signatures: bool = True
+    cache_control: bool = False
+    top_k: bool = True
+    developer_role: bool = False
+    names: bool = True
+    stream_options: bool = True
+    obfuscation: bool = False
+    refuses: Mapping[str, JSON] = field(default_factory=dict)
+    renames: Mapping[str, str] = field(default_factory=dict)
+    families: tuple[Family, ...] = ()
+
+    def for_model(self, model: str, effort: str | None = None) -> Profile:
+        """With what is special about the model worked in."""
+        for family in self.families:
+            if family.holds(model, effort):
+                name = family.max_tokens_field or self.max_tokens_field
+                return replace(self, max_tokens_field=name, refuses={**self.refuses, **family.refuses})
+        return self
+
+
+_OPENAI_FAMILIES = (
+    Family(r"gpt-5\.[1-9](?!.*-chat)", max_tokens_field="max_completion_tokens", effort="none"),
+    # o1, o3, o4-mini, gpt-5 …; gpt-5-chat-latest does not reason
+    Family(
+        r"(o[1-9]|gpt-[5-9](?!.*-chat)|codex-)",
+        {**_FREE_SAMPLING, **_LOGPROBS, "logit_bias": None},
+        "max_completion_tokens",
+    ),
+    Family(r"gpt-[5-9]", max_tokens_field="max_completion_tokens"),
+)
+
+COMPATIBLE = Profile(families=_OPENAI_FAMILIES)
+"""A server of which nothing is known: what OpenAI's own models would refuse is told by their names."""
+
+AZURE_OPENAI = Profile(
+    reasoning_field=None,
+    reasoning_details=False,
+    thought_signatures=False,
+    top_k=False,
+    developer_role=True,
+    families=_OPENAI_FAMILIES,
+)
+"""Deployments have names of their own: one that does not tell its model gets `max_tokens`, which all but the
+reasoning models take."""
+
+OPENAI = replace(AZURE_OPENAI, max_tokens_field="max_completion_tokens", obfuscation=True)
+
+MISTRAL = Profile(
+    reasoning_field=None,
+    reasoning_details=False,
+    thought_signatures=False,
+    top_k=False,
+    names=False,
+    stream_options=False,
+    refuses={**_ONLY_OPENAI, **_LOGPROBS},
+    renames={"seed": "random_seed"},
+)
+
+GROQ = Profile(
+    max_tokens_field="max_completion_tokens",
+    reasoning_field="reasoning",
+    reasoning_details=False,
+    thought_signatures=False,
+    top_k=False,
+    names=False,
+    refuses={**_LOGPROBS, "logit_bias": None, "n": 1},
+)
+
+DEEPSEEK = Profile(
+    reasoning_details=False,
+    thought_signatures=False,
+    top_k=False,
+    families=(Family(r"deepseek-reasoner", {**_FREE_SAMPLING, **_LOGPROBS}),),
+)
+"""Thinking models refuse a next turn without `reasoning_content`, so that it always goes back."""
+
+XAI = Profile(
+    max_tokens_field="max_completion_tokens",
+    reasoning_details=False,
+    thought_signatures=False,
+    top_k=False,
+    families=(
+        Family(
+            r"grok-(3-mini|code|[4-9])(?!.*non-reasoning)",
+            {"presence_penalty": 0, "frequency_penalty": 0, "stop": None},
+        ),
+    ),
+)
+
+OPENROUTER = Profile(
+    reasoning_field="reasoning", thought_signatures=False, cache_control=True, developer_role=True
+)
+
+GOOGLE = Profile(reasoning_field=None, reasoning_details=False, top_k=False, names=False)
+"""Gemini behind Google's own OpenAI-compatible address."""
+
+COHERE = Profile(
+    reasoning_field=None,
+    reasoning_details=False,
+    thought_signatures=False,
+    top_k=False,
+    names=False,
+    refuses={
+        **_ONLY_OPENAI,
+        "top_logprobs": 0,
+        "n": 1,
+        "metadata": None,
+        "prediction": None,
+        "parallel_tool_calls": True,
+    },
+)
+"""Cohere's compatibility API."""
