@@ -1,0 +1,126 @@
+"""Messages, written as `contents` and `systemInstruction` of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from headgate.core.loss import Loss
+from headgate.core.messages import Message, Part, ToolCall, ToolResult
+from headgate.dialects.gemini.part_encoder import PartEncoder, Wire
+from headgate.dialects.gemini.vocabulary import foreign_losses, kind_of, own
+
+UNSIGNED = "skip_thought_signature_validator"
+"""Documented stand-in for the signature of a call that this vendor did not make."""
+
+
+class ContentEncoder:
+    """Writes one conversation.
+
+    Args:
+        losses: added to.
+        signed_calls: the model refuses a turn whose first function call has no signature.
+    """
+
+    def __init__(self, losses: list[Loss], *, signed_calls: bool) -> None:
+        self._losses = losses
+        self._signed_calls = signed_calls
+        self._names: dict[str, str] = {}
+        self._parts = PartEncoder(losses, self._names, for_caller=False)
+        self._held: list[Wire] = []
+        self.system: Wire | None = None
+        self.contents: list[Wire] = []
+
+    def encode(self, messages: Sequence[Message]) -> None:
+        """Raises InvalidRequest: a tool result without its call."""
+        leading = True
+        for index, message in enumerate(messages):
+            path = f"messages[{index}]"
+            self._losses += foreign_losses(message.extensions, path)
+            if message.name is not None and message.role != "tool":
+                self._losses.append(Loss(f"{path}.name", "the dialect has no names of participants"))
+            leading = leading and message.role in ("system", "developer")
+            if leading:
+                self._instruct(message, path)
+            elif message.role in ("system", "developer"):
+                self._move(message, path)
+            else:
+                self._converse(message, path)
+        self._release()
+
+    def _instruct(self, message: Message, path: str) -> None:
+        parts = self._written(message.parts, path)
+        if self.system is None:
+            self.system = {"parts": []}
+        self.system["parts"] += parts
+        self.system |= own(message.extensions)
+
+    def _move(self, message: Message, path: str) -> None:
+        """A later instruction stays at its place, in the user's voice; but nothing may stand between calls
+        and their results."""
+        reason = "moved to a user turn: the dialect takes system messages only before all others"
+        self._losses.append(Loss(f"{path}.role", reason))
+        wire = {"role": "user", "parts": self._written(message.parts, path), **own(message.extensions)}
+        if not wire["parts"]:
+            return
+        if self.contents and any("functionCall" in part for part in self.contents[-1]["parts"]):
+            self._held.append(wire)
+        else:
+            self.contents.append(wire)
+
+    def _converse(self, message: Message, path: str) -> None:
+        if message.role == "tool":
+            self._results(message, path)
+            return
+        parts = self._written(message.parts, path)
+        if message.role == "assistant":
+            self._release()
+            self._sign(parts)
+        elif not self._holds_results(message):
+            self._release()
+        if parts:
+            role = "model" if message.role == "assistant" else "user"
+            self.contents.append({"role": role, "parts": parts, **own(message.extensions)})
+
+    def _holds_results(self, message: Message) -> bool:
+        return any(isinstance(part, ToolResult) for part in message.parts)
+
+    def _results(self, message: Message, path: str) -> None:
+        """Results of one turn go in one content, though they come as a message each."""
+        if message.name is not None:
+            for part in message.parts:
+                if isinstance(part, ToolResult):
+                    self._names.setdefault(part.call_id, message.name)
+        kept: list[tuple[Part, str]] = []
+        for number, part in enumerate(message.parts):
+            inner = f"{path}.content[{number}]"
+            if isinstance(part, ToolResult):
+                kept.append((part, inner))
+            else:
+                self._losses.append(Loss(inner, f"a {kind_of(part)} part has no place in a tool message"))
+        parts = [wire for part, inner in kept for wire in self._parts.encode(part, inner)]
+        last = self.contents[-1] if self.contents else None
+        extra = own(message.extensions)
+        if last is not None and not extra and last["parts"] and "functionResponse" in last["parts"][-1]:
+            last["parts"] += parts
+        elif parts:
+            self.contents.append({"role": "user", "parts": parts, **extra})
+
+    def _written(self, parts: Sequence[Part], path: str) -> list[Wire]:
+        wires: list[Wire] = []
+        for number, part in enumerate(parts):
+            if isinstance(part, ToolCall):
+                self._names[part.id] = part.name
+            wires += self._parts.encode(part, f"{path}.content[{number}]")
+        return wires + self._parts.flush()
+
+    def _sign(self, parts: list[Wire]) -> None:
+        if not self._signed_calls:
+            return
+        for part in parts:
+            if "functionCall" in part:
+                part.setdefault("thoughtSignature", UNSIGNED)
+                return
+
+    def _release(self) -> None:
+        self.contents += self._held
+        self._held.clear()
