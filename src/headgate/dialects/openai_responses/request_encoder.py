@@ -1,0 +1,195 @@
+"""A neutral request, written as a Responses request for an upstream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headgate.core.loss import Loss
+from headgate.core.messages import (
+    ChatRequest,
+    Message,
+    Reasoning,
+    ReasoningOptions,
+    ResponseFormat,
+    Sampling,
+    Text,
+    Tool,
+    ToolChoice,
+)
+from headgate.dialects.json_bodies import encode
+from headgate.dialects.openai_responses.input_encoder import InputEncoder
+from headgate.dialects.openai_responses.vocabulary import ENCRYPTED, LOGPROBS, NAME, foreign_losses, own
+
+_BUDGETS = ((2048, "low"), (16384, "medium"))
+"""Effort words for budgets of up to so many tokens; `high` above."""
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """In what one upstream differs from the next within this dialect; a row of the registry fills it in.
+
+    cache_breakpoints: input parts may be marked as ends of a cached prefix (OpenAI's newest models).
+    """
+
+    cache_breakpoints: bool = False
+
+
+COMPATIBLE = Profile()
+
+
+def encode_request(
+    request: ChatRequest, *, model: str | None = None, profile: Profile = COMPATIBLE
+) -> tuple[bytes, list[Loss]]:
+    """The request body, and what had no place in it.
+
+    The upstream is asked to keep nothing (`store: false`) unless the caller's own request said otherwise, and
+    to hand out what it needs to go on thinking in the next turn.
+
+    Args:
+        request: what to ask.
+        model: the upstream's name for the model, where it differs from the request's.
+        profile: what this upstream takes.
+    """
+    losses = foreign_losses(request.extensions, "")
+    wire: dict[str, Any] = {"model": model or request.model}
+    encoder = InputEncoder(losses, profile.cache_breakpoints)
+    for index, message in enumerate(request.messages):
+        if index == 0 and (instructions := _instructions(message)) is not None:
+            wire["instructions"] = instructions
+        else:
+            encoder.encode(message, f"messages[{index}]")
+    wire["input"] = encoder.items
+    _put_tools(request, wire, losses)
+    extra = own(request.extensions)
+    _put_text(request.response_format, extra.pop("text", None), wire, losses)
+    _put_sampling(request.sampling, wire, losses)
+    _put_reasoning(request.reasoning, extra.pop("reasoning", None), wire, losses)
+    if include := _include(request, extra.pop("include", None)):
+        wire["include"] = include
+    if request.stream:
+        wire["stream"] = True
+    for key in ("user", "metadata", "service_tier"):
+        if (value := getattr(request, key)) is not None:
+            wire[key] = value
+    return encode(wire | {"store": False} | extra), losses
+
+
+def _instructions(message: Message) -> str | None:
+    match message:
+        case Message(role="system", parts=(Text(text=text, citations=(), cache=None) as part,), name=None):
+            return None if part.extensions or message.extensions else text
+        case _:
+            return None
+
+
+def _include(request: ChatRequest, kept: object) -> list[str]:
+    words = list(kept) if isinstance(kept, list) else []
+    if request.sampling.logprobs:
+        words.append(LOGPROBS)
+    thinks = request.reasoning is not None and request.reasoning.effort != "none"
+    if thinks or any(_encrypted(message) for message in request.messages):
+        words.append(ENCRYPTED)
+    return words
+
+
+def _encrypted(message: Message) -> bool:
+    return any(
+        isinstance(part, Reasoning) and part.origin == NAME and bool(part.data or part.signature)
+        for part in message.parts
+    )
+
+
+def _put_sampling(sampling: Sampling, wire: dict[str, Any], losses: list[Loss]) -> None:
+    if sampling.max_tokens is not None:
+        wire["max_output_tokens"] = sampling.max_tokens
+    for key in ("temperature", "top_p", "top_logprobs"):
+        if (value := getattr(sampling, key)) is not None:
+            wire[key] = value
+    unknown = ("top_k", "min_p", "seed", "presence_penalty", "frequency_penalty", "logit_bias")
+    losses += [
+        Loss(key, "the dialect has no such setting") for key in unknown if getattr(sampling, key) is not None
+    ]
+    if sampling.stop:
+        losses.append(Loss("stop", "the dialect has no stop sequences"))
+    if sampling.n is not None and sampling.n != 1:
+        losses.append(Loss("n", "the dialect gives one answer"))
+
+
+def _put_reasoning(
+    options: ReasoningOptions | None, kept: object, wire: dict[str, Any], losses: list[Loss]
+) -> None:
+    words: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
+    if options is not None:
+        effort = options.effort
+        if options.budget_tokens is not None:
+            if effort is None:
+                fitting = (word for limit, word in _BUDGETS if (options.budget_tokens or 0) <= limit)
+                effort = next(fitting, "high")
+            losses.append(Loss("reasoning.budget_tokens", f"sent as the effort '{effort}'"))
+        if options.enabled is not None and effort is None:
+            effort = "medium" if options.enabled else "none"
+        if effort is not None:
+            words["effort"] = effort
+        if options.summary is not None:
+            words["summary"] = options.summary
+    if words:
+        wire["reasoning"] = words
+
+
+def _put_text(wanted: ResponseFormat | None, kept: object, wire: dict[str, Any], losses: list[Loss]) -> None:
+    text: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
+    if wanted is not None:
+        losses += foreign_losses(wanted.extensions, "response_format")
+        form: dict[str, Any] = {"type": wanted.kind}
+        if wanted.kind == "json_schema":
+            form |= {"name": wanted.name or "answer", "schema": wanted.schema or {}}
+            for key in ("description", "strict"):
+                if (value := getattr(wanted, key)) is not None:
+                    form[key] = value
+        text["format"] = form | own(wanted.extensions)
+    if text:
+        wire["text"] = text
+
+
+def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -> None:
+    tools = []
+    for index, tool in enumerate(request.tools):
+        path = f"tools[{index}]"
+        if tool.kind not in ("function", "custom") and NAME not in tool.extensions and tool.extensions:
+            losses.append(Loss(path, f"a '{tool.kind}' tool, which only its own vendor runs"))
+            continue
+        losses += foreign_losses(tool.extensions, path)
+        if tool.cache is not None:
+            losses.append(Loss(f"{path}.cache_control", "only input parts can be marked for the cache"))
+        tools.append(_tool(tool))
+    if tools:
+        wire["tools"] = tools
+    if request.tool_choice is not None:
+        losses += foreign_losses(request.tool_choice.extensions, "tool_choice")
+        wire["tool_choice"] = _tool_choice(request.tool_choice, request.tools)
+    if request.parallel_tool_calls is not None:
+        wire["parallel_tool_calls"] = request.parallel_tool_calls
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    if tool.kind not in ("function", "custom"):
+        return {"type": tool.kind, **own(tool.extensions)}
+    wire: dict[str, Any] = {"type": tool.kind, "name": tool.name}
+    if tool.description is not None:
+        wire["description"] = tool.description
+    if tool.kind == "function":
+        # Left out, it would mean true here, and false to everybody else.
+        wire |= {"parameters": tool.parameters, "strict": bool(tool.strict)}
+    return wire | own(tool.extensions)
+
+
+def _tool_choice(choice: ToolChoice, tools: tuple[Tool, ...]) -> str | dict[str, Any]:
+    kept = own(choice.extensions)
+    if choice.mode != "tool":
+        return {"type": "allowed_tools", "mode": choice.mode} | kept if "tools" in kept else choice.mode
+    if "type" in kept:
+        named = {} if choice.name in (None, kept["type"]) else {"name": choice.name}
+        return kept | named
+    kind = next((tool.kind for tool in tools if tool.name == choice.name), "function")
+    return {"type": kind if kind == "custom" else "function", "name": choice.name} | kept

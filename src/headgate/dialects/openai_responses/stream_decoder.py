@@ -1,0 +1,207 @@
+"""An upstream's Responses stream, read into events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from headgate.core.errors import HeadgateError, StreamBroken
+from headgate.core.events import ChatEvent, Failed, PartDelta
+from headgate.core.fold import unfold
+from headgate.dialects import sse
+from headgate.dialects.openai_responses.output_reader import OutputReader
+from headgate.dialects.openai_responses.result_codec import decode_result, ended, started
+from headgate.dialects.openai_responses.vocabulary import error_within
+
+_TEXT_DELTA = b"event: response.output_text.delta\ndata: "
+_CALL_DELTA = b"event: response.function_call_arguments.delta\ndata: "
+_DELTAS = {
+    "response.output_text.delta": ("content", "output_text"),
+    "response.refusal.delta": ("content", "refusal"),
+    "response.reasoning_text.delta": ("content", "reasoning_text"),
+    "response.reasoning_summary_text.delta": ("summary", "summary_text"),
+    "response.function_call_arguments.delta": ("input", ""),
+    "response.custom_tool_call_input.delta": ("input", ""),
+}
+
+
+class _Delta(msgspec.Struct):
+    """The fields of a delta that matter; the rest is skipped unread."""
+
+    delta: str
+    output_index: int
+    content_index: int = 0
+    logprobs: list[msgspec.Raw] = []
+
+
+_DELTA = msgspec.json.Decoder(_Delta)
+
+
+class StreamDecoder:
+    """Bytes in at any split, events out; the last is Finished or Failed, and nothing follows it.
+
+    Tolerated: items, content parts and deltas that were left out, if a later event tells the whole; events
+    without an `event` line; a whole JSON answer where a stream was asked for. Not tolerated: an end without
+    `response.completed` or `response.incomplete`.
+    """
+
+    def __init__(self) -> None:
+        self._sse = sse.Decoder()
+        self._json: bytearray | None = None
+        self._fresh = True
+        self._started = False
+        self._ended = False
+        self._reader = OutputReader()
+
+    def feed(self, data: bytes) -> list[ChatEvent]:
+        events: list[ChatEvent] = []
+        if self._ended:
+            return events
+        if self._fresh:
+            self._look_at_start(data)
+        if self._json is not None:
+            return self._keep_json(data)
+        try:
+            if not self._sse.idle or not data.endswith(b"\n\n") or b"\r" in data:
+                self._frames(data, events)
+            else:
+                for block in data[:-2].split(b"\n\n"):
+                    if not self._repeat(block, events):
+                        self._frames(block + b"\n\n", events)
+        except HeadgateError as error:
+            self._fail(error, events)
+        return events
+
+    def end(self) -> list[ChatEvent]:
+        if self._ended:
+            return []
+        events: list[ChatEvent] = []
+        try:
+            if self._json is not None:
+                events = unfold(decode_result(bytes(self._json)))
+                self._ended = True
+                return events
+            for event in self._sse.end():
+                self._take(event, events)
+            if not self._ended:
+                raise StreamBroken(
+                    "The upstream's stream ended before the answer was complete.", code="upstream_stream_cut"
+                )
+        except HeadgateError as error:
+            self._fail(error, events)
+        return events
+
+    def _look_at_start(self, data: bytes) -> None:
+        start = data.lstrip()
+        if start:
+            self._fresh = False
+            if start.startswith((b"{", b"[")):
+                self._json = bytearray()
+
+    def _keep_json(self, data: bytes) -> list[ChatEvent]:
+        assert self._json is not None
+        self._json += data
+        if len(self._json) <= self._sse.limit:
+            return []
+        self._ended = True
+        return [Failed(StreamBroken(f"The upstream's answer is longer than {self._sse.limit:,} bytes."))]
+
+    def _repeat(self, block: bytes, events: list[ChatEvent]) -> bool:
+        """Read an ordinary delta of an open part the short way; False if it needs the long one."""
+        if self._ended:
+            return True
+        if block.startswith(_TEXT_DELTA):
+            head, name = len(_TEXT_DELTA), "content"
+        elif block.startswith(_CALL_DELTA):
+            head, name = len(_CALL_DELTA), "input"
+        else:
+            return False
+        try:
+            delta = _DELTA.decode(block[head:])
+        except (ValueError, RecursionError):
+            return False
+        part = self._reader.find(delta.output_index, (name, delta.content_index))
+        if part is None or delta.logprobs or not delta.delta:
+            return False
+        part.size += len(delta.delta)
+        events.append(PartDelta(part.index, delta.delta, 0, part.field))
+        return True
+
+    def _frames(self, data: bytes, events: list[ChatEvent]) -> None:
+        for event in self._sse.feed(data):
+            self._take(event, events)
+
+    def _take(self, event: sse.ServerSentEvent, events: list[ChatEvent]) -> None:
+        if self._ended or event.data.strip() == b"[DONE]":
+            return
+        try:
+            value = msgspec.json.decode(event.data)
+        except (ValueError, RecursionError):
+            raise StreamBroken("The upstream sent an event that is not JSON.") from None
+        if not isinstance(value, dict):
+            raise StreamBroken("The upstream sent an event that is not a JSON object.")
+        kind = value.get("type")
+        kind = kind if isinstance(kind, str) else event.event or ""
+        if kind == "error" or (value.get("error") and not kind.startswith("response.")):
+            raise error_within(value)
+        self._event(kind, value, events)
+
+    def _event(self, kind: str, value: dict[str, Any], events: list[ChatEvent]) -> None:
+        index = _index(value.get("output_index"))
+        if kind in _DELTAS:
+            name, content = _DELTAS[kind]
+            delta = value.get("delta")
+            if isinstance(delta, str):
+                self._start({}, events)
+                place = (name, _place(value))
+                self._reader.delta(index, place, content, delta, value.get("logprobs"), events)
+            return
+        match kind:
+            case "response.created" | "response.queued" | "response.in_progress":
+                self._start(_object(value.get("response")), events)
+            case "response.output_item.added" | "response.output_item.done":
+                self._start({}, events)
+                read = self._reader.added if kind.endswith("added") else self._reader.done
+                read(index, _object(value.get("item")), events)
+            case "response.content_part.added" | "response.reasoning_summary_part.added":
+                name = "content" if kind.startswith("response.content") else "summary"
+                part = _object(value.get("part"))
+                self._reader.content_added(index, (name, _place(value)), part, events)
+            case "response.content_part.done":
+                self._reader.part_done(index, ("content", _place(value)), events)
+            case "response.output_text.annotation.added":
+                place = ("content", _place(value))
+                self._reader.cited(index, place, value.get("annotation"), events)
+            case "response.completed" | "response.incomplete":
+                response = _object(value.get("response"))
+                self._start(response, events)
+                status = {"status": kind.removeprefix("response.")}
+                ended(response | status, self._reader, events)
+                self._ended = True
+            case "response.failed" | "response.cancelled":
+                response = _object(value.get("response"))
+                raise error_within(response.get("error"))
+
+    def _start(self, response: dict[str, Any], events: list[ChatEvent]) -> None:
+        if not self._started:
+            self._started = True
+            events.append(started(response))
+
+    def _fail(self, error: HeadgateError, events: list[ChatEvent]) -> None:
+        self._ended = True
+        events.append(Failed(error))
+
+
+def _index(value: object) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0
+
+
+def _place(value: dict[str, Any]) -> int:
+    """The index of a text within its item, under whichever name the event has it."""
+    found = value.get("content_index")
+    return _index(value.get("summary_index") if found is None else found)
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
