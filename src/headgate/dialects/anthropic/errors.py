@@ -53,7 +53,8 @@ def encode_error(error: HeadgateError) -> WireError:
 
 def encode_error_body(error: HeadgateError) -> bytes:
     detail: dict[str, Any] = {"type": _type(error), "message": _message(error)}
-    if error.code is not None:
+    unsaid = isinstance(error, UpstreamError) and error.code == error.default_code
+    if error.code is not None and not unsaid:
         detail["details"] = {"error_code": error.code}
     body: dict[str, Any] = {"type": "error", "error": detail}
     if request_id := error.headers.get("request-id"):
