@@ -23,6 +23,8 @@ GROUP = "headgate.backends"
 BUILT_IN: Mapping[str, str] = {
     "openai": "headgate.backends.presets:OPENAI",
     "openai-compatible": "headgate.backends.presets:OPENAI_COMPATIBLE",
+    "anthropic": "headgate.backends.presets:ANTHROPIC",
+    "gemini": "headgate.backends.presets:GEMINI",
     "scripted": "headgate.backends.scripted:SCRIPTED",
     "gguf": "headgate.local.engine:GGUF",
     "embedding": "headgate.local.engine:EMBEDDING",

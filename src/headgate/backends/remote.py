@@ -7,6 +7,7 @@ What differs between vendors by configuration only is a `Preset`, a row of data 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -27,6 +28,8 @@ from headgate.dialects.registry import dialect as find_dialect
 from headgate.upstream.heads import complete_head, request_head
 from headgate.upstream.http import Pool
 from headgate.upstream.origin import Origin, environment_proxy, parse_base_url, parse_proxy
+
+_VERSION = re.compile(r"v\d+[a-z0-9]*")
 
 EncodeRequest: TypeAlias = Callable[..., tuple[bytes, list[Loss]]]
 
@@ -59,6 +62,7 @@ class Preset:
         key_env: environment variable that holds the key for the vendor's own address. It is never sent
             to another `base_url`: there the operator says `api_key` himself.
         auth_header, auth_scheme: how the key travels.
+        version: path that follows the base URL, unless that ends in a version already (`/v1`, `/v1beta`).
         endpoints: for each operation the dialects that the vendor speaks, the one to translate into first.
     """
 
@@ -66,6 +70,7 @@ class Preset:
     endpoints: Mapping[Operation, tuple[Endpoint, ...]]
     base_url: str | None = None
     key_env: str | None = None
+    version: str = ""
     auth_header: str = "authorization"
     auth_scheme: str = "Bearer "
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -115,6 +120,8 @@ class RemoteBackend:
                 f"models.{context.model}: backend {preset.name!r} needs base_url, like http://127.0.0.1:8000/v1"
             )
         host, port, tls, self._path = parse_base_url(base_url)
+        if preset.version and not _VERSION.fullmatch(self._path.rpartition("/")[2]):
+            self._path += preset.version
         proxy = None
         if settings.proxy is None:
             proxy = environment_proxy(host, tls)

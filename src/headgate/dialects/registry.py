@@ -11,6 +11,14 @@ from headgate.dialects.dialect import Dialect
 
 DIALECTS: Mapping[str, str] = {
     "openai_chat": "headgate.dialects.openai_chat:OPENAI_CHAT",
+    "anthropic": "headgate.dialects.anthropic:ANTHROPIC",
+    "anthropic_count": "headgate.dialects.anthropic:ANTHROPIC_COUNT",
+    "gemini": "headgate.dialects.gemini:GEMINI",
+    "gemini_count": "headgate.dialects.gemini:GEMINI_COUNT",
+    "gemini_embed": "headgate.dialects.gemini:GEMINI_EMBED",
+    "gemini_embed_batch": "headgate.dialects.gemini:GEMINI_EMBED_BATCH",
+    "converse": "headgate.dialects.bedrock:CONVERSE",
+    "invoke_anthropic": "headgate.dialects.bedrock:INVOKE_ANTHROPIC",
     "openai_embeddings": "headgate.dialects.openai_embeddings:OPENAI_EMBEDDINGS",
 }
 

@@ -26,6 +26,11 @@ class Target:
     timeouts: Timeouts = field(default_factory=Timeouts)
     _wires: dict[tuple[Operation, str], Wire | None] = field(default_factory=dict, repr=False)
 
+    def performs(self, operation: Operation) -> bool:
+        """Tokens can be counted, by estimate at least, for whatever chats."""
+        able = self.backend.operations
+        return operation in able or (operation is Operation.COUNT_TOKENS and Operation.CHAT in able)
+
     def wire(self, operation: Operation, dialect: str) -> Wire | None:
         """The backend's raw lane for `operation`, in `dialect` if it can, if it has one at all."""
         try:
@@ -66,8 +71,8 @@ class Route:
     def plan(self, operation: Operation, rng: random.Random) -> Sequence[Target]:
         """Targets able to do `operation`, best first: by priority tier, drawn by weight within a tier."""
         if len(self.targets) == 1:
-            return self.targets if operation in self.targets[0].backend.operations else ()
-        able = [target for target in self.targets if operation in target.backend.operations]
+            return self.targets if self.targets[0].performs(operation) else ()
+        able = [target for target in self.targets if target.performs(operation)]
         # Efraimidis-Spirakis: the order of u ** (1 / w) is a draw without replacement by weight.
         return sorted(able, key=lambda t: (t.priority, -(rng.random() ** (1.0 / t.weight))))
 

@@ -77,7 +77,46 @@ class Endpoints:
         return None
 
 
-CHAT = Endpoint("/v1/chat/completions", Operation.CHAT, "openai_chat")
-EMBEDDINGS = Endpoint("/v1/embeddings", Operation.EMBED, "openai_embeddings")
+def _gemini_framing(query: bytes, headers: RawHeaders) -> Framing:
+    return "sse" if b"alt=sse" in query.split(b"&") else "json_array"
 
-HOT_ENDPOINTS = (CHAT, EMBEDDINGS)
+
+def _bedrock_framing(query: bytes, headers: RawHeaders) -> Framing:
+    """AWS's own frames, unless server-sent events are asked for."""
+    accepted = next((value for name, value in headers if name == b"accept"), b"")
+    return "sse" if b"text/event-stream" in accepted else "eventstream"
+
+
+def _gemini(version: str) -> tuple[Endpoint, ...]:
+    models = f"/{version}/models/{{model}}"
+    return (
+        Endpoint(f"{models}:generateContent", Operation.CHAT, "gemini", stream=False),
+        Endpoint(
+            f"{models}:streamGenerateContent", Operation.CHAT, "gemini", stream=True, framing=_gemini_framing
+        ),
+        Endpoint(f"{models}:countTokens", Operation.COUNT_TOKENS, "gemini_count", stream=False),
+        Endpoint(f"{models}:embedContent", Operation.EMBED, "gemini_embed", stream=False),
+        Endpoint(f"{models}:batchEmbedContents", Operation.EMBED, "gemini_embed_batch", stream=False),
+    )
+
+
+HOT_ENDPOINTS = (
+    Endpoint("/v1/chat/completions", Operation.CHAT, "openai_chat"),
+    Endpoint("/v1/embeddings", Operation.EMBED, "openai_embeddings"),
+    Endpoint("/v1/messages", Operation.CHAT, "anthropic"),
+    Endpoint("/v1/messages/count_tokens", Operation.COUNT_TOKENS, "anthropic_count", stream=False),
+    *_gemini("v1beta"),
+    *_gemini("v1"),
+    Endpoint("/model/{model}/converse", Operation.CHAT, "converse", stream=False),
+    Endpoint(
+        "/model/{model}/converse-stream", Operation.CHAT, "converse", stream=True, framing=_bedrock_framing
+    ),
+    Endpoint("/model/{model}/invoke", Operation.CHAT, "invoke_anthropic", stream=False),
+    Endpoint(
+        "/model/{model}/invoke-with-response-stream",
+        Operation.CHAT,
+        "invoke_anthropic",
+        stream=True,
+        framing=_bedrock_framing,
+    ),
+)

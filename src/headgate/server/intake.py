@@ -43,6 +43,7 @@ class Intake:
         self.gateway = gateway
         self.call = call
         self.dialect: Dialect = match.endpoint.dialect
+        self.speaks = match.endpoint.speaks
         self.framing = match.framing
         self.route = route
         self.plan = plan
@@ -54,9 +55,11 @@ class Intake:
     @cached_property
     def request(self) -> ChatRequest | EmbedRequest | RerankRequest:
         """The whole request in neutral parts. Raises InvalidRequest."""
-        dialect, model = self.dialect, self.envelope.model
+        dialect = self.dialect
+        model = None if dialect.model_in_body else self.envelope.model
         if isinstance(dialect, ChatDialect | CountDialect):
-            return dialect.decode_request(self._body, model=model, stream=self.call.stream)
+            stream = None if dialect.model_in_body else self.call.stream
+            return dialect.decode_request(self._body, model=model, stream=stream)
         if isinstance(dialect, EmbedDialect):
             return dialect.decode_request(self._body, model=model)
         assert isinstance(dialect, RerankDialect)

@@ -5,10 +5,10 @@ The routes read their own bytes; FastAPI sees neither request nor answer, and co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from headgate.core.call import Operation
 from headgate.server.endpoints import Endpoint
 
 Schema = dict[str, Any]
@@ -253,8 +253,141 @@ EMBEDDINGS = Description(
     },
 )
 
-_BY_OPERATION = {Operation.CHAT: CHAT, Operation.EMBED: EMBEDDINGS}
+
+_OBJECT: Schema = {"type": "object"}
+
+
+def _described(
+    summary: str,
+    tag: str,
+    operation_id: str,
+    request: Schema,
+    answer: object,
+    *,
+    text: str = "",
+    stream: tuple[str, str] | None = None,
+) -> Description:
+    """A route of another vendor's dialect: its own documentation has the fields, here stand examples."""
+    content: Schema = {"application/json": {"example": answer}}
+    if stream is not None:
+        content = {stream[0]: {"example": stream[1]}}
+    return Description(
+        summary,
+        text or "The vendor's own form; any model answers, whatever its upstream speaks.",
+        tag,
+        operation_id,
+        {
+            "required": True,
+            "content": {"application/json": {"schema": {"type": "object"}, "example": request}},
+        },
+        {200: {"description": "The answer.", "content": content}},
+    )
+
+
+_MESSAGES = {
+    "model": "smollm2",
+    "max_tokens": 100,
+    "messages": [{"role": "user", "content": "Say hello."}],
+}
+_CONTENTS = {"contents": [{"role": "user", "parts": [{"text": "Say hello."}]}]}
+_CONVERSE = {"messages": [{"role": "user", "content": [{"text": "Say hello."}]}]}
+_GEMINI_ANSWER = {
+    "candidates": [
+        {"content": {"role": "model", "parts": [{"text": "Hello!"}]}, "finishReason": "STOP", "index": 0}
+    ],
+    "usageMetadata": {"promptTokenCount": 4, "candidatesTokenCount": 2, "totalTokenCount": 6},
+}
+_FRAMES = (
+    "application/vnd.amazon.eventstream",
+    "binary frames; server-sent events where Accept asks for them",
+)
+_MESSAGE = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "smollm2",
+    "content": [{"type": "text", "text": "Hello!"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 4, "output_tokens": 2},
+}
+
+_BY_PATH: Mapping[str, Description] = {
+    "/v1/chat/completions": CHAT,
+    "/v1/embeddings": EMBEDDINGS,
+    "/v1/messages": _described("Anthropic message", "Anthropic", "create_message", _MESSAGES, _MESSAGE),
+    "/v1/messages/count_tokens": _described(
+        "Count a prompt's tokens",
+        "Anthropic",
+        "count_message_tokens",
+        {key: _MESSAGES[key] for key in ("model", "messages")},
+        {"input_tokens": 4},
+        text="Counted by the upstream where it can; otherwise estimated, and `x-headgate-loss` says so.",
+    ),
+    ":generateContent": _described("Gemini content", "Gemini", "generate_content", _CONTENTS, _GEMINI_ANSWER),
+    ":streamGenerateContent": _described(
+        "Gemini content, streamed",
+        "Gemini",
+        "stream_generate_content",
+        _CONTENTS,
+        [_GEMINI_ANSWER],
+        text="Server-sent events with `alt=sse`, otherwise one JSON array whose elements come one by one.",
+    ),
+    ":countTokens": _described(
+        "Count a prompt's tokens", "Gemini", "count_tokens", _CONTENTS, {"totalTokens": 4}
+    ),
+    ":embedContent": _described(
+        "Gemini embedding",
+        "Gemini",
+        "embed_content",
+        {"content": {"parts": [{"text": "a red wine"}]}},
+        {"embedding": {"values": [0.01, -0.03]}},
+    ),
+    ":batchEmbedContents": _described(
+        "Gemini embeddings",
+        "Gemini",
+        "batch_embed_contents",
+        {"requests": [{"model": "models/minilm", "content": {"parts": [{"text": "a red wine"}]}}]},
+        {"embeddings": [{"values": [0.01, -0.03]}]},
+    ),
+    "/converse": _described(
+        "Bedrock Converse",
+        "Bedrock",
+        "converse",
+        _CONVERSE,
+        {
+            "output": {"message": {"role": "assistant", "content": [{"text": "Hello!"}]}},
+            "stopReason": "end_turn",
+            "usage": {"inputTokens": 4, "outputTokens": 2, "totalTokens": 6},
+            "metrics": {"latencyMs": 120},
+        },
+    ),
+    "/converse-stream": _described(
+        "Bedrock Converse, streamed", "Bedrock", "converse_stream", _CONVERSE, None, stream=_FRAMES
+    ),
+    "/invoke": _described(
+        "Bedrock InvokeModel with an Anthropic body",
+        "Bedrock",
+        "invoke_model",
+        {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100, "messages": _MESSAGES["messages"]},
+        _MESSAGE,
+    ),
+    "/invoke-with-response-stream": _described(
+        "Bedrock InvokeModel with an Anthropic body, streamed",
+        "Bedrock",
+        "invoke_model_with_response_stream",
+        {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100, "messages": _MESSAGES["messages"]},
+        None,
+        stream=_FRAMES,
+    ),
+}
 
 
 def describe_endpoint(endpoint: Endpoint) -> Description:
-    return _BY_OPERATION[endpoint.operation]
+    """By its path, or by what follows the model's name in it; unique ids where an API has two versions."""
+    before, named, after = endpoint.path.partition("{model}")
+    found = _BY_PATH[after if named else endpoint.path]
+    version = before.split("/")[1] if named else ""
+    if version.startswith("v"):
+        found = replace(found, operation_id=f"{found.operation_id}_{version}")
+    return found

@@ -152,7 +152,7 @@ class Relay:
         target = self._target
         assert target is not None
         try:
-            wire = target.wire(self._intake.call.operation, self._intake.dialect.name)
+            wire = target.wire(self._intake.call.operation, self._intake.speaks)
             heavy = (
                 self._intake.size > LARGE_BODY and not self._intake.decoded and decodes(target, self._intake)
             )

@@ -14,10 +14,15 @@ from headgate.dialects.anthropic.stream_encoder import StreamEncoder
 from headgate.dialects.anthropic.vocabulary import NAME
 from headgate.dialects.dialect import ChatDialect, CountDialect
 
+CALLER_HEADERS = frozenset({b"anthropic-version", b"anthropic-beta"})
+HEADERS = ((b"anthropic-version", b"2023-06-01"),)
+
 ANTHROPIC = ChatDialect(
     name=NAME,
     operation=Operation.CHAT,
-    path=lambda model, stream: "/v1/messages",
+    path=lambda model, stream: "/messages",
+    caller_headers=CALLER_HEADERS,
+    headers=HEADERS,
     stream_types={"sse": sse.CONTENT_TYPE},
     decode_request=decode_request,
     encode_request=encode_request,
@@ -31,9 +36,11 @@ ANTHROPIC = ChatDialect(
 )
 
 ANTHROPIC_COUNT = CountDialect(
-    name=NAME,
+    name="anthropic_count",
     operation=Operation.COUNT_TOKENS,
-    path=lambda model, stream: "/v1/messages/count_tokens",
+    caller_headers=CALLER_HEADERS,
+    headers=HEADERS,
+    path=lambda model, stream: "/messages/count_tokens",
     decode_request=decode_count_request,
     encode_request=encode_count_request,
     encode_result=encode_count,

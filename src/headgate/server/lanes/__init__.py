@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from headgate.core.backend import ChatBackend, EmbedBackend, Receiver, RerankBackend
 from headgate.core.errors import InvalidRequest
-from headgate.dialects.dialect import ChatDialect, EmbedDialect, RerankDialect
+from headgate.dialects.dialect import ChatDialect, CountDialect, EmbedDialect, RerankDialect
 from headgate.dialects.registry import dialect as find_dialect
 from headgate.routing.plan import Target
 from headgate.server.intake import Intake
-from headgate.server.lanes.in_process import ChatLane, EmbedLane, RerankLane
+from headgate.server.lanes.in_process import ChatLane, EmbedLane, EstimateLane, RerankLane
 from headgate.server.lanes.lane import Lane
 from headgate.server.lanes.passthrough import PassThrough
 from headgate.server.lanes.translated import TranslatedChat, TranslatedResult
@@ -18,16 +18,16 @@ __all__ = ["Lane", "decodes", "open_lane"]
 
 def decodes(target: Target, intake: Intake) -> bool:
     """The whole request has to be decoded for `target`: it speaks another dialect, or takes neutral parts."""
-    wire = target.wire(intake.call.operation, intake.dialect.name)
-    return wire is None or wire.dialect != intake.dialect.name
+    wire = target.wire(intake.call.operation, intake.speaks)
+    return wire is None or wire.dialect != intake.speaks
 
 
 def open_lane(target: Target, intake: Intake, receiver: Receiver) -> Lane:
     """Begin an attempt at `target`. Raises InvalidRequest for a request that the target can't take."""
     caller, backend = intake.dialect, target.backend
-    wire = target.wire(intake.call.operation, caller.name)
+    wire = target.wire(intake.call.operation, intake.speaks)
     if wire is not None:
-        if wire.dialect == caller.name:
+        if wire.dialect == intake.speaks:
             return PassThrough(wire, intake, receiver)
         upstream = find_dialect(wire.dialect)
         if isinstance(caller, ChatDialect) and isinstance(upstream, ChatDialect):
@@ -38,8 +38,10 @@ def open_lane(target: Target, intake: Intake, receiver: Receiver) -> Lane:
         return ChatLane(backend, intake, caller, receiver, target.timeouts)
     elif isinstance(caller, EmbedDialect) and isinstance(backend, EmbedBackend):
         return EmbedLane(backend, intake, caller, receiver, target.timeouts)
+    elif isinstance(caller, CountDialect):
+        return EstimateLane(intake, caller, receiver, target.timeouts)
     elif isinstance(caller, RerankDialect) and isinstance(backend, RerankBackend):
         return RerankLane(backend, intake, caller, receiver, target.timeouts)
     raise InvalidRequest(
-        f"The model {intake.route.model!r} can't be reached in the dialect {caller.name}", param="model"
+        f"The model {intake.route.model!r} can't be reached in the dialect {intake.speaks}", param="model"
     )

@@ -13,14 +13,15 @@ from typing_extensions import override
 from headgate.core.backend import ChatBackend, EmbedBackend, RawHeaders, Receiver, RerankBackend, Timeouts
 from headgate.core.call import Usage
 from headgate.core.errors import DeadlineExceeded, HeadgateError, Internal
+from headgate.core.estimate import estimate_tokens
 from headgate.core.events import ChatEvent, Failed, Finished, UsageReported
 from headgate.core.fold import Assembler
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
 from headgate.core.operations import EmbedRequest, RerankRequest
-from headgate.dialects.dialect import ChatDialect, EmbedDialect, RerankDialect
+from headgate.dialects.dialect import ChatDialect, CountDialect, EmbedDialect, RerankDialect
 from headgate.server.intake import Intake
-from headgate.server.lanes.lane import JSON_HEAD
+from headgate.server.lanes.lane import JSON_HEAD, LossRefused
 
 log = logging.getLogger("headgate.lanes")
 
@@ -240,3 +241,25 @@ class RerankLane(_TaskLane):
         self.complete = True
         self._receiver.on_head(200, JSON_HEAD)
         self._receiver.on_data(self._dialect.encode_result(self._request, result))
+
+
+class EstimateLane(_TaskLane):
+    """Counts a prompt's tokens for a model that can't count them: by rule of thumb, and said so."""
+
+    def __init__(self, intake: Intake, dialect: CountDialect, receiver: Receiver, timeouts: Timeouts) -> None:
+        request = intake.request
+        assert isinstance(request, ChatRequest)
+        self._request = request
+        self._dialect = dialect
+        self.losses = [Loss("input_tokens", "estimated: the model's upstream does not count tokens")]
+        if intake.strict:
+            raise LossRefused(self.losses)
+        super().__init__(receiver, intake, timeouts)
+
+    @override
+    async def _work(self) -> None:
+        count = estimate_tokens(self._request)
+        self.usage = Usage(count)
+        self.complete = True
+        self._receiver.on_head(200, JSON_HEAD)
+        self._receiver.on_data(self._dialect.encode_result(count))

@@ -1,0 +1,166 @@
+"""Callers and upstreams of different dialects over real sockets: the first crossing of each kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+from tests.e2e.conftest import Play, Serve, remote
+from tests.support.client import request
+from tests.support.upstream import LAST_CHUNK, SSE_HEAD, Seen, Step, chunk, completion, plain
+
+ANTHROPIC_ANSWER = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-upstream",
+    "content": [{"type": "text", "text": "Hello!"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 5, "output_tokens": 2},
+}
+ASK_OPENAI = {"model": "claude", "messages": [{"role": "user", "content": "hi"}]}
+ASK_ANTHROPIC = {"model": "gpt", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
+
+
+def claude(upstream: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "backend": "anthropic",
+        "base_url": upstream.url,
+        "model": "claude-upstream",
+        "api_key": "k",
+        **more,
+    }
+
+
+def named(kind: str, **fields: Any) -> bytes:
+    return chunk(f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode())
+
+
+async def anthropic_stream(_: Seen) -> AsyncIterator[Step]:
+    start = {**ANTHROPIC_ANSWER, "content": [], "stop_reason": None}
+    yield SSE_HEAD + named("message_start", message=start)
+    yield named("content_block_start", index=0, content_block={"type": "text", "text": ""})
+    for text in ("Hel", "lo!"):
+        yield named("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
+    yield named("content_block_stop", index=0)
+    delta = {"stop_reason": "end_turn", "stop_sequence": None}
+    yield named("message_delta", delta=delta, usage={"output_tokens": 2})
+    yield named("message_stop") + LAST_CHUNK
+
+
+def test_openai_caller_anthropic_upstream(play: Play, serve: Serve, lane: str) -> None:
+    async def answers(seen: Seen) -> AsyncIterator[Step]:
+        if seen.json.get("stream"):
+            async for step in anthropic_stream(seen):
+                yield step
+        else:
+            yield plain(200, ANTHROPIC_ANSWER)
+
+    upstream = play(answers)
+    server = serve(models={"claude": claude(upstream)}, fast=lane == "fast")
+    answer = request(server.port, "POST", "/v1/chat/completions", {**ASK_OPENAI, "seed": 7})
+    assert answer.status == 200, answer.body
+    assert answer.json["model"] == "claude"
+    assert answer.json["choices"][0]["message"]["content"] == "Hello!"
+    assert answer.json["usage"]["total_tokens"] == 7
+    assert "seed" in answer.headers["x-headgate-loss"]
+    seen = upstream.seen[0]
+    assert seen.path == "/v1/messages"
+    assert seen.headers["x-api-key"] == "k"
+    assert seen.headers["anthropic-version"] == "2023-06-01"
+    assert seen.json["model"] == "claude-upstream"
+    assert seen.json["max_tokens"] > 0
+
+    streamed = request(server.port, "POST", "/v1/chat/completions", {**ASK_OPENAI, "stream": True})
+    events = [e.removeprefix("data: ") for e in streamed.body.decode().split("\n\n") if e]
+    text = "".join(json.loads(e)["choices"][0]["delta"].get("content") or "" for e in events[:-1])
+    assert (text, events[-1]) == ("Hello!", "[DONE]")
+
+
+def test_anthropic_caller_openai_upstream(play: Play, serve: Serve, lane: str) -> None:
+    async def answers(_: Seen) -> AsyncIterator[Step]:
+        yield plain(200, completion())
+
+    upstream = play(answers)
+    server = serve(models={"gpt": remote(upstream)}, fast=lane == "fast")
+    answer = request(server.port, "POST", "/v1/messages", {**ASK_ANTHROPIC, "container": "c1"})
+    assert answer.status == 200, answer.body
+    assert answer.json["content"] == [{"type": "text", "text": "Hello!"}]
+    assert answer.json["usage"]["input_tokens"] == 5
+    assert "container" in answer.headers["x-headgate-loss"]
+    assert upstream.seen[0].path == "/v1/chat/completions"
+
+
+def test_strict_refuses_what_would_be_lost(play: Play, serve: Serve, lane: str) -> None:
+    async def answers(_: Seen) -> AsyncIterator[Step]:
+        yield plain(200, completion())
+
+    upstream = play(answers)
+    server = serve(models={"gpt": remote(upstream)}, fast=lane == "fast")
+    body = {**ASK_ANTHROPIC, "container": "c1"}
+    answer = request(server.port, "POST", "/v1/messages", body, {"x-headgate-strict": "true"})
+    assert answer.status == 400
+    assert answer.json["type"] == "error"
+    assert "container" in answer.json["error"]["message"]
+    assert not upstream.seen
+    assert request(server.port, "POST", "/v1/messages", body, {"x-headgate-strict": "false"}).status == 200
+
+
+def test_anthropic_passes_through_with_its_own_headers(play: Play, serve: Serve, lane: str) -> None:
+    upstream = play(anthropic_stream)
+    server = serve(models={"claude": claude(upstream)}, fast=lane == "fast")
+    body = {**ASK_ANTHROPIC, "model": "claude", "stream": True, "brand_new": {"kept": True}}
+    headers = {"anthropic-version": "2026-01-01", "anthropic-beta": "b1", "x-stainless-os": "x"}
+    answer = request(server.port, "POST", "/v1/messages", body, headers)
+    assert answer.status == 200
+    assert answer.body.endswith(b'event: message_stop\ndata: {"type": "message_stop"}\n\n')
+    seen = upstream.seen[0]
+    assert seen.json == {**body, "model": "claude-upstream"}
+    assert seen.headers["anthropic-version"] == "2026-01-01"
+    assert seen.headers["anthropic-beta"] == "b1"
+    assert "x-stainless-os" not in seen.headers
+
+
+def test_an_upstreams_error_comes_in_the_callers_dialect(play: Play, serve: Serve, lane: str) -> None:
+    async def refuses(_: Seen) -> AsyncIterator[Step]:
+        error = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}
+        yield plain(429, error, "retry-after: 9")
+
+    server = serve(models={"claude": claude(play(refuses))}, fast=lane == "fast")
+    for stream in (False, True):
+        answer = request(server.port, "POST", "/v1/chat/completions", {**ASK_OPENAI, "stream": stream})
+        assert answer.status == 429
+        assert answer.error["message"] == "slow down"
+        assert answer.headers["retry-after"] == "9"
+
+
+def test_counting_tokens_is_an_estimate_where_the_upstream_cant(play: Play, serve: Serve) -> None:
+    server = serve(models={"double": {"backend": "scripted"}})
+    body = {"model": "double", "messages": [{"role": "user", "content": "four characters each " * 10}]}
+    answer = request(server.port, "POST", "/v1/messages/count_tokens", body)
+    assert answer.status == 200, answer.body
+    assert 40 < answer.json["input_tokens"] < 70
+    assert answer.headers["x-headgate-loss"] == "input_tokens"
+
+
+def test_scripted_models_answer_in_every_dialect(serve: Serve, lane: str) -> None:
+    server = serve(models={"double": {"backend": "scripted", "reply": "Hello there"}}, fast=lane == "fast")
+    messages = {"model": "double", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
+    contents = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+    converse = {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
+    found = request(server.port, "POST", "/v1/messages", messages)
+    assert found.json["content"][0]["text"] == "Hello there"
+    found = request(server.port, "POST", "/v1beta/models/double:generateContent", contents)
+    assert found.json["candidates"][0]["content"]["parts"][0]["text"] == "Hello there", found.body
+    found = request(server.port, "POST", "/v1beta/models/double:streamGenerateContent", contents)
+    assert isinstance(found.json, list)
+    found = request(server.port, "POST", "/v1beta/models/double:streamGenerateContent?alt=sse", contents)
+    assert found.body.startswith(b"data: ")
+    found = request(server.port, "POST", "/model/double/converse", converse)
+    assert found.json["output"]["message"]["content"] == [{"text": "Hello there"}], found.body
+    found = request(server.port, "POST", "/model/double/converse-stream", converse)
+    assert found.headers["content-type"] == "application/vnd.amazon.eventstream"
+    found = request(server.port, "POST", "/v1beta/models/nope:generateContent", contents)
+    assert (found.status, found.json["error"]["status"]) == (404, "NOT_FOUND")
