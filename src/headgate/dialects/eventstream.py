@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TypeAlias
 from zlib import crc32
 
@@ -46,8 +46,8 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 class Decoder:
     """Bytes in at any split, frames out.
 
-    Raises StreamBroken from `feed` for a wrong checksum, lengths or headers that make no sense, or a frame of
-    more than `limit` bytes; after that the decoder is of no more use.
+    Raises StreamBroken from `feed`, behind the frames before it, for a wrong checksum, lengths or headers
+    that make no sense, or a frame of more than `limit` bytes; after that the decoder is of no more use.
     """
 
     __slots__ = ("_held", "_known", "_needed", "limit")
@@ -63,27 +63,25 @@ class Decoder:
         """Between frames: nothing is held."""
         return not self._held
 
-    def feed(self, data: bytes) -> list[Frame]:
+    def feed(self, data: bytes) -> Iterator[Frame]:
+        """The frames that are whole with these bytes. To be exhausted before the next bytes come."""
         if self._held:
             self._held += data
             if len(self._held) < self._needed:
-                return []
+                return
             data = bytes(self._held)
             self._held.clear()
-        frames: list[Frame] = []
-        start, size = 0, len(data)
+        start, size, total = 0, len(data), _PRELUDE.size
         while size - start >= _PRELUDE.size:
             total = frame_length(data, start, self.limit)
             if size - start < total:
                 break
-            frames.append(self._frame(data, start, total))
+            yield self._frame(data, start, total)
             start += total
-        else:
             total = _PRELUDE.size
         if start < size:
-            self._held += data[start:] if start else data
+            self._held += data[start:]
             self._needed = total
-        return frames
 
     def _frame(self, data: bytes, start: int, total: int) -> Frame:
         end = start + total - 4

@@ -110,6 +110,14 @@ def test_one_wrong_bit_anywhere_breaks_the_stream() -> None:
                 feed(bytes(garbled) + follower)
 
 
+def test_frames_before_a_broken_one_are_told() -> None:
+    decoder = Decoder()
+    frames = decoder.feed(encode({}, b"first") + b"\0" * 20)
+    assert next(frames).payload == b"first"
+    with pytest.raises(StreamBroken):
+        next(frames)
+
+
 def framed(total: int, headers: int, block: bytes = b"", payload: bytes = b"") -> bytes:
     """A frame with the given lengths and right checksums."""
     lengths = struct.pack(">II", total, headers)
@@ -134,15 +142,15 @@ def framed(total: int, headers: int, block: bytes = b"", payload: bytes = b"") -
 )
 def test_lengths_and_headers_that_make_no_sense(wire: bytes) -> None:
     with pytest.raises(StreamBroken):
-        Decoder().feed(wire)
+        list(Decoder().feed(wire))
 
 
 def test_a_frame_above_the_limit_is_refused_by_its_prelude() -> None:
     wire = encode({}, b"x" * 100)
     with pytest.raises(StreamBroken, match="more than 50 bytes") as raised:
-        Decoder(limit=50).feed(wire[:12])
+        list(Decoder(limit=50).feed(wire[:12]))
     assert raised.value.code == "upstream_event_too_large"
-    assert Decoder(limit=len(wire)).feed(wire)[0].payload == b"x" * 100
+    assert next(Decoder(limit=len(wire)).feed(wire)).payload == b"x" * 100
 
 
 @pytest.mark.parametrize(
@@ -165,6 +173,6 @@ def test_headers_that_have_no_place_in_a_frame(headers: dict[str, HeaderValue]) 
 def test_any_bytes_are_frames_or_refused(data: bytes) -> None:
     decoder = Decoder()
     try:
-        decoder.feed(data)
+        list(decoder.feed(data))
     except StreamBroken as error:
         assert error.message

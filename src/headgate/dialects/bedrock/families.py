@@ -6,7 +6,7 @@ Source: Amazon Bedrock user guide, "Inference request parameters and response fi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from headgate.core.loss import Loss
@@ -23,20 +23,33 @@ class Family:
         reasoning: `thinking` {type, budget_tokens}; `reasoningConfig` {type, maxReasoningEffort};
             `reasoning_effort`; or none of these.
         efforts: words that say how hard to think; empty: the model is told a budget only, or nothing.
+        system_turns: takes system messages among the turns.
     """
 
     models: re.Pattern[str]
     top_k: tuple[str, ...] = ()
     reasoning: Literal["thinking", "reasoningConfig", "reasoning_effort"] | None = None
     efforts: tuple[str, ...] = ()
+    system_turns: bool = False
 
+
+MIN_BUDGET = 1024
+"""Tokens; Claude takes no smaller thinking budget."""
 
 _CLAUDE_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 FAMILIES: tuple[Family, ...] = (
+    # From Opus 4.8 on, and from the fifth generation of the others.
+    Family(
+        re.compile(r"claude-(?:opus-4-[89]|[a-z]+-[5-9]|4\.[89]-opus|[5-9])"),
+        ("top_k",),
+        "thinking",
+        _CLAUDE_EFFORTS,
+        system_turns=True,
+    ),
     # Opus from 4.5, the others from 4.6: these take `outputConfig.effort` and think adaptively.
     Family(
-        re.compile(r"claude-(?:opus-4-[5-9]|[a-z]+-4-[6-9]|[a-z]+-[5-9]|4\.5-opus|4\.[6-9]|[5-9])"),
+        re.compile(r"claude-(?:opus-4-[5-7]|[a-z]+-4-[6-9]|4\.5-opus|4\.[6-9])"),
         ("top_k",),
         "thinking",
         _CLAUDE_EFFORTS,
@@ -107,14 +120,14 @@ _KINDS = {"enabled": True, "adaptive": True, "disabled": False}
 
 def _take_thinking(extra: dict[str, Any]) -> ReasoningOptions:
     thinking = extra.get("thinking")
-    if not isinstance(thinking, dict) or thinking.get("type") not in _KINDS:
+    if not isinstance(thinking, dict) or thinking.get("type") not in list(_KINDS):
         return ReasoningOptions()
-    rest = dict(thinking)
-    kind = rest.pop("type")
+    kind = thinking["type"]
+    rest = {key: value for key, value in thinking.items() if key != "type"}
     budget = rest.pop("budget_tokens") if type(rest.get("budget_tokens")) is int else None
-    if kind == "enabled" and budget is None:
-        return ReasoningOptions()
-    if kind != "enabled" and budget is not None:
+    if budget is not None and (kind != "enabled" or budget < MIN_BUDGET):
+        return ReasoningOptions()  # the model's to judge
+    if budget is None and kind == "enabled":
         return ReasoningOptions()
     _put_back(extra, "thinking", rest)
     return ReasoningOptions(enabled=_KINDS[kind], budget_tokens=budget)
@@ -147,6 +160,11 @@ def put_reasoning(
     if options.summary is not None:
         losses.append(Loss("reasoning.summary", "the dialect has no such setting"))
     effort = options.effort
+    if effort == "none":
+        options, effort = replace(options, enabled=False, budget_tokens=None), None
+    elif effort == "minimal" and family.efforts:
+        losses.append(Loss("reasoning.effort", "sent as 'low', the least that the model has"))
+        effort = "low"
     if effort is not None and effort not in family.efforts:
         losses.append(Loss("reasoning.effort", "the model takes no such effort word"))
         effort = None
@@ -164,14 +182,18 @@ def put_reasoning(
 
 
 def _thinking(family: Family, options: ReasoningOptions, losses: list[Loss]) -> dict[str, Any]:
-    if options.enabled is False:
+    budget = options.budget_tokens
+    if options.enabled is False or budget == 0:
         return {"thinking": {"type": "disabled"}}
-    if options.budget_tokens is not None:
-        return {"thinking": {"type": "enabled", "budget_tokens": options.budget_tokens}}
-    if options.enabled and family.efforts:
+    if budget is not None and budget > 0:
+        if budget < MIN_BUDGET:
+            losses.append(Loss("reasoning.budget_tokens", f"sent as {MIN_BUDGET}, the least that is taken"))
+        return {"thinking": {"type": "enabled", "budget_tokens": max(budget, MIN_BUDGET)}}
+    if not options.enabled and budget is None:
+        return {}
+    if family.efforts:  # a negative budget leaves it to the model
         return {"thinking": {"type": "adaptive"}}
-    if options.enabled:
-        losses.append(Loss("reasoning.enabled", "the model thinks only with a budget of tokens"))
+    losses.append(Loss("reasoning.enabled", "the model thinks only with a budget of tokens"))
     return {}
 
 

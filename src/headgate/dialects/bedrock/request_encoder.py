@@ -27,12 +27,12 @@ def encode_request(request: ChatRequest, *, model: str | None = None) -> tuple[b
     """
     losses = foreign_losses(request.extensions, "")
     wire: dict[str, Any] = {}
-    _Turns(losses).put(request.messages, wire)
+    family = family_of(model or request.model)
+    _Turns(losses, family.system_turns).put(request.messages, wire)
     _put_tools(request, wire, losses)
     _put_inference_config(request.sampling, wire, losses)
     if request.response_format is not None:
         _put_response_format(request.response_format, wire, losses)
-    family = family_of(model or request.model)
     extra: dict[str, Any] = {}
     if request.reasoning is not None:
         extra = put_reasoning(family, request.reasoning, wire, losses)
@@ -47,8 +47,9 @@ def encode_request(request: ChatRequest, *, model: str | None = None) -> tuple[b
 class _Turns:
     """Messages as turns of alternating roles: the user's turn takes tool results too."""
 
-    def __init__(self, losses: list[Loss]) -> None:
+    def __init__(self, losses: list[Loss], system_turns: bool) -> None:
         self._losses = losses
+        self._system_turns = system_turns
         self._encoder = ContentEncoder(losses)
         self._turns: list[dict[str, Any]] = []
         self._moved: list[dict[str, Any]] | None = None
@@ -82,13 +83,15 @@ class _Turns:
 
     def _turn(self, message: Message, blocks: list[dict[str, Any]], path: str) -> None:
         extra = own(message.extensions)
-        moved = message.role in ("system", "developer") and extra.get("role") != "system"
         if not blocks:
             return
+        is_system = message.role in ("system", "developer")
+        marked = extra.pop("role", None) == "system"
+        stays = is_system and (marked or self._system_turns)
+        moved = is_system and not stays
         if moved:
             self._losses.append(Loss(path, "moved to the user's turn: system prompts stand first here"))
-        role = "assistant" if message.role == "assistant" else "user"
-        role = "system" if extra.pop("role", None) == "system" else role
+        role = "system" if stays else "assistant" if message.role == "assistant" else "user"
         if self._turns and self._turns[-1]["role"] == role:
             turn = self._turns[-1]
         else:
@@ -111,7 +114,6 @@ _NOT_IN_SYSTEM = frozenset(
 
 _NO_SETTING = (
     "min_p",
-    "seed",
     "presence_penalty",
     "frequency_penalty",
     "logit_bias",
@@ -121,11 +123,15 @@ _NO_SETTING = (
 
 
 def _put_inference_config(sampling: Sampling, wire: dict[str, Any], losses: list[Loss]) -> None:
+    temperature = sampling.temperature
+    if temperature is not None and temperature > 1:
+        losses.append(Loss("temperature", "sent as 1, where the dialect's range ends"))
+        temperature = 1
     config: dict[str, Any] = {
         key: value
         for key, value in (
             ("maxTokens", sampling.max_tokens),
-            ("temperature", sampling.temperature),
+            ("temperature", temperature),
             ("topP", sampling.top_p),
             ("stopSequences", list(sampling.stop) or None),
         )
@@ -133,11 +139,9 @@ def _put_inference_config(sampling: Sampling, wire: dict[str, Any], losses: list
     }
     if config:
         wire["inferenceConfig"] = config
-    losses += [
-        Loss(key, "the dialect has no such setting")
-        for key in _NO_SETTING
-        if getattr(sampling, key) not in (None, False)
-    ]
+    losses += [Loss(key, "the dialect has no such setting") for key in _NO_SETTING if getattr(sampling, key)]
+    if sampling.seed is not None:
+        losses.append(Loss("seed", "the dialect has no such setting"))
     if sampling.n is not None and sampling.n > 1:
         losses.append(Loss("n", "the dialect gives one answer"))
 

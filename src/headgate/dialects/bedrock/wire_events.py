@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import struct
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import NamedTuple, Protocol
 from zlib import crc32
 
@@ -42,7 +43,7 @@ class WireEvent(NamedTuple):
 
 
 class Reader(Protocol):
-    """Bytes in at any split, events out. Raises StreamBroken."""
+    """Bytes in at any split, events out. Raises StreamBroken, behind the events before it."""
 
     @property
     def idle(self) -> bool:
@@ -57,9 +58,11 @@ class Reader(Protocol):
         """
         ...
 
-    def feed(self, data: bytes) -> list[WireEvent]: ...
+    def feed(self, data: bytes) -> Iterator[WireEvent]:
+        """To be exhausted before the next bytes come."""
+        ...
 
-    def end(self) -> list[WireEvent]: ...
+    def end(self) -> Iterator[WireEvent]: ...
 
 
 _PRELUDE = struct.Struct(">III")
@@ -85,12 +88,12 @@ class FrameReader(Reader):
         return data[_DELTA_END:-4] if crc32(data[:-4]) == int.from_bytes(data[-4:], "big") else None
 
     @override
-    def feed(self, data: bytes) -> list[WireEvent]:
-        return [_from_frame(frame) for frame in self._decoder.feed(data)]
+    def feed(self, data: bytes) -> Iterator[WireEvent]:
+        return map(_from_frame, self._decoder.feed(data))
 
     @override
-    def end(self) -> list[WireEvent]:
-        return []
+    def end(self) -> Iterator[WireEvent]:
+        return iter(())
 
 
 def _from_frame(frame: eventstream.Frame) -> WireEvent:
@@ -129,12 +132,12 @@ class SseReader(Reader):
         return data[_DELTA_START:-3] if whole and b"\r" not in data else None
 
     @override
-    def feed(self, data: bytes) -> list[WireEvent]:
-        return [event for each in self._decoder.feed(data) for event in _from_sse(each)]
+    def feed(self, data: bytes) -> Iterator[WireEvent]:
+        return chain.from_iterable(map(_from_sse, self._decoder.feed(data)))
 
     @override
-    def end(self) -> list[WireEvent]:
-        return [event for each in self._decoder.end() for event in _from_sse(each)]
+    def end(self) -> Iterator[WireEvent]:
+        return chain.from_iterable(map(_from_sse, self._decoder.end()))
 
 
 _WRAPPED = msgspec.json.Decoder(dict[str, msgspec.Raw])
