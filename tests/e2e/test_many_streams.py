@@ -8,18 +8,14 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import Play, Serve, remote
 from tests.support.client import request
-from tests.support.server import Running, settings_from
-from tests.support.upstream import DONE, SSE_HEAD, Seen, Step, completion, delta, event, head
+from tests.support.upstream import DONE, SSE_HEAD, Seen, Step, delta, event
 
 CHAT = "/v1/chat/completions"
 STREAMS = 200
