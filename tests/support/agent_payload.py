@@ -51,7 +51,11 @@ def agent_tools(count: int = 60) -> list[dict[str, Any]]:
 
 
 def agent_messages() -> list[dict[str, Any]]:
-    """Three turns of the model: thoughts with signatures, parallel tools, images and documents in results."""
+    """A question and two turns of the model: thoughts with signatures, parallel tools, images and documents in results."""
+    return [*_question(), *_parallel_tools(), *_redacted_thought()]
+
+
+def _question() -> list[dict[str, Any]]:
     return [
         {
             "role": "user",
@@ -70,6 +74,11 @@ def agent_messages() -> list[dict[str, Any]]:
             ],
         },
         {"role": "system", "content": [{"type": "text", "text": "The user has switched to plan mode."}]},
+    ]
+
+
+def _parallel_tools() -> list[dict[str, Any]]:
+    return [
         {
             "role": "assistant",
             "content": [
@@ -104,6 +113,11 @@ def agent_messages() -> list[dict[str, Any]]:
                 {"type": "text", "text": "<system-reminder>The file list has changed.</system-reminder>"},
             ],
         },
+    ]
+
+
+def _redacted_thought() -> list[dict[str, Any]]:
+    return [
         {
             "role": "assistant",
             "content": [

@@ -170,6 +170,14 @@ def test_what_the_api_can_not_be_asked_is_refused_with_the_callers_path(
     assert refused.value.param == param
 
 
+def test_names_of_speakers_are_reported_but_not_a_tools() -> None:
+    call, result = ToolCall("a", "f", "{}"), ToolResult("a", ())
+    _, losses = sent(
+        Message("user", (Text("x"),), "ann"), Message("assistant", (call,)), Message("tool", (result,), "f")
+    )
+    assert lost(losses) == ["messages[0].name"]
+
+
 def test_an_empty_answer_of_the_model_is_left_out_and_reported() -> None:
     wire, losses = sent(HI, Message("assistant", (Text(""),)), HI)
     assert [turn["role"] for turn in wire["messages"]] == ["user", "user"]

@@ -100,7 +100,7 @@ class MessageEncoder:
     def _content(self, message: Message, index: int, role: Role) -> list[dict[str, Any]]:
         path = f"messages[{index}]"
         self._losses += foreign_losses(message.extensions, path)
-        if message.name is not None:
+        if message.name is not None and message.role != "tool":  # that of a tool is its call's
             self._losses.append(Loss(f"{path}.name", "the dialect names no speakers"))
         parts = [(part, f"{path}.content[{number}]") for number, part in enumerate(message.parts)]
         return self._blocks.encode(parts, _ALLOWED[role])
