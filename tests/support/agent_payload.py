@@ -51,7 +51,7 @@ def agent_tools(count: int = 60) -> list[dict[str, Any]]:
 
 
 def agent_messages() -> list[dict[str, Any]]:
-    """A question and two turns of the model: thoughts with signatures, parallel tools, images and documents in results."""
+    """A question and two turns: signed thoughts, parallel tools, images and documents in results."""
     return [*_question(), *_parallel_tools(), *_redacted_thought()]
 
 
