@@ -25,6 +25,7 @@ from python_multipart.multipart import parse_options_header
 
 from headgate.core.errors import InvalidData, InvalidRequest, UnsupportedMediaType
 from headgate.core.operations import PredictResult, Table
+from headgate.dialects import json_pieces
 from headgate.dialects.delimited import decode_delimited
 from headgate.dialects.multipart import decode_file
 
@@ -180,7 +181,7 @@ def _as_utf8(body: bytes, charset: str | None) -> bytes:
 
 def _decode_json(body: bytes, fields: _Fields) -> Table:
     try:
-        value = msgspec.json.decode(body)
+        value = json_pieces.decode(body)
     except UnicodeDecodeError:
         raise InvalidRequest("the body is not JSON: a text in it is not UTF-8") from None
     except RecursionError:
