@@ -16,6 +16,7 @@ import msgspec
 from headgate.core.call import Operation, Usage
 from headgate.core.errors import StreamBroken
 from headgate.core.loss import Loss
+from headgate.core.messages import Extensions
 from headgate.core.operations import EmbedRequest, EmbedResult
 from headgate.dialects.dialect import EmbedDialect
 from headgate.dialects.json_bodies import (
@@ -33,6 +34,9 @@ from headgate.dialects.openai_observer import observer
 from headgate.dialects.openai_usage import usage_from_wire
 
 NAME = "openai_embeddings"
+ANSWER_FORM = frozenset({"encoding_format", "embedding_types"})
+"""Fields of the dialects that say in what form the caller wants the vectors. The caller's own codec sees to
+that, so that nothing is lost where an upstream does not hear of it."""
 _FORMATS = ("float", "base64")
 _TOKENS = Annotated[tuple[Annotated[int, msgspec.Meta(ge=0)], ...], msgspec.Meta(min_length=1)]
 _INPUT = "a string, an array of strings, an array of integers or an array of arrays of integers"
@@ -48,7 +52,7 @@ def decode_request(body: bytes, *, model: str | None = None) -> EmbedRequest:
     model = model or fields.required_text("model")
     if not model:
         raise wrong_value("model", "it must not be empty")
-    inputs = _inputs(fields.take("input"))
+    inputs = read_inputs(fields.take("input"), "input")
     known = fields.peek("encoding_format") is not None
     extra = {"encoding_format": fields.word("encoding_format", _FORMATS)} if known else {}
     dimensions, user = fields.integer("dimensions", 1), fields.text("user")
@@ -57,24 +61,25 @@ def decode_request(body: bytes, *, model: str | None = None) -> EmbedRequest:
     return EmbedRequest(model=model, inputs=inputs, dimensions=dimensions, user=user, extensions=extensions)
 
 
-def _inputs(value: object) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:
+def read_inputs(value: object, param: str) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:
+    """Texts or token ids, one or many. Raises InvalidRequest naming the item."""
     if value is None:
-        raise missing("input")
+        raise missing(param)
     if isinstance(value, str):
-        return (_text(value, "input"),)
+        return (_text(value, param),)
     if not isinstance(value, list):
-        raise wrong_type("input", _INPUT, value)
+        raise wrong_type(param, _INPUT, value)
     if not value:
-        raise wrong_value("input", "the array must not be empty")
-    bounded(value, "input")
+        raise wrong_value(param, "the array must not be empty")
+    bounded(value, param)
     first = value[0]
     if isinstance(first, list):
-        return _token_lists(value)
+        return _token_lists(value, param)
     if isinstance(first, str):
-        return tuple(_text(item, join("input", index)) for index, item in enumerate(value))
+        return tuple(_text(item, join(param, index)) for index, item in enumerate(value))
     if isinstance(first, int) and not isinstance(first, bool):
-        return (_tokens(value, "input"),)
-    raise wrong_type("input[0]", "a string, an integer or an array of integers", first)
+        return (_tokens(value, param),)
+    raise wrong_type(join(param, 0), "a string, an integer or an array of integers", first)
 
 
 def _text(value: object, param: str) -> str:
@@ -85,12 +90,12 @@ def _text(value: object, param: str) -> str:
     return value
 
 
-def _token_lists(value: list[Any]) -> tuple[tuple[int, ...], ...]:
+def _token_lists(value: list[Any], param: str) -> tuple[tuple[int, ...], ...]:
     """Checked in C: there may be millions of tokens. Only what is wrong is looked for in Python."""
     try:
         return msgspec.convert(value, tuple[_TOKENS, ...])
     except msgspec.ValidationError:
-        return tuple(_tokens(item, join("input", index)) for index, item in enumerate(value))
+        return tuple(_tokens(item, join(param, index)) for index, item in enumerate(value))
 
 
 def _tokens(value: object, param: str) -> tuple[int, ...]:
@@ -106,28 +111,33 @@ def _tokens(value: object, param: str) -> tuple[int, ...]:
     return tuple(value)
 
 
-def encode_request(request: EmbedRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]:
+def encode_request(
+    request: EmbedRequest, *, model: str | None = None, encoding_format: str | None = "base64"
+) -> tuple[bytes, list[Loss]]:
     """The request for an upstream, which is asked for base64: a quarter of the bytes, no digits to parse.
 
-    `decode_result` reads either form, so an upstream that does not know the field does no harm.
+    `decode_result` reads either form, so that None does as well, for an upstream that refuses the field.
     """
-    wire: dict[str, Any] = {
-        "model": model or request.model,
-        "input": request.inputs,
-        "encoding_format": "base64",
-    }
+    wire: dict[str, Any] = {"model": model or request.model, "input": request.inputs}
+    if encoding_format is not None:
+        wire["encoding_format"] = encoding_format
     if request.dimensions is not None:
         wire["dimensions"] = request.dimensions
     if request.user is not None:
         wire["user"] = request.user
     extra = {key: value for key, value in _own(request).items() if key != "encoding_format"}
-    losses = [
+    return encode(wire | extra), foreign_losses(request.extensions, NAME)
+
+
+def foreign_losses(extensions: Extensions, name: str) -> list[Loss]:
+    """One loss for each field that only a dialect other than `name` has."""
+    return [
         Loss(key, f"only {dialect} has this field")
-        for dialect, values in request.extensions.items()
-        if dialect != NAME
+        for dialect, values in extensions.items()
+        if dialect != name
         for key in values
+        if key not in ANSWER_FORM
     ]
-    return encode(wire | extra), losses
 
 
 def encode_result(request: EmbedRequest, result: EmbedResult) -> bytes:
@@ -165,7 +175,7 @@ def decode_result(body: bytes) -> EmbedResult:
     vectors: dict[int, bytes] = {}
     for number, item in enumerate(data):
         index = item.get("index", number) if isinstance(item, dict) else None
-        vector = _vector(item.get("embedding")) if isinstance(item, dict) else None
+        vector = vector_from_wire(item.get("embedding")) if isinstance(item, dict) else None
         if not isinstance(index, int) or vector is None:
             raise StreamBroken(f"The upstream's embedding number {number} can't be read.")
         vectors[index] = vector
@@ -179,7 +189,8 @@ def decode_result(body: bytes) -> EmbedResult:
     )
 
 
-def _vector(value: object) -> bytes | None:
+def vector_from_wire(value: object) -> bytes | None:
+    """Numbers or base64 as little-endian float32; None for anything else."""
     if isinstance(value, str):
         try:
             packed = base64.b64decode(value, validate=True)

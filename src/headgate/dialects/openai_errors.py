@@ -29,12 +29,20 @@ _KEPT = frozenset({"x-request-id", "apim-request-id", "x-should-retry"})
 
 def encode_error(error: HeadgateError) -> WireError:
     """The error as an answer; Retry-After in whole seconds, rounded up."""
+    return WireError(error_status(error), error_headers(error), encode_error_body(error))
+
+
+def error_status(error: HeadgateError) -> int:
+    return error.status if 400 <= error.status <= 599 else 502
+
+
+def error_headers(error: HeadgateError) -> RawHeaders:
+    """Content type, Retry-After in whole seconds, and what an upstream's headers said."""
     headers = [(b"content-type", b"application/json")]
     if error.retry_after is not None:
         headers.append((b"retry-after", b"%d" % math.ceil(max(0.0, error.retry_after))))
     headers += [(name.encode("latin-1"), value.encode("latin-1")) for name, value in error.headers.items()]
-    status = error.status if 400 <= error.status <= 599 else 502
-    return WireError(status, headers, encode_error_body(error))
+    return headers
 
 
 def encode_error_body(error: HeadgateError) -> bytes:
@@ -98,7 +106,7 @@ def _error_object(value: object) -> dict[str, Any]:
         return {
             "message": value.get("message") or error,
             "code": value.get("code"),
-            "type": value.get("type"),
+            "type": value.get("type") or value.get("error_type"),
         }
     return value
 

@@ -149,7 +149,7 @@ class StreamObserver(_Notes):
 class BodyObserver(_Notes):
     """For a plain answer of any operation.
 
-    `terminal`, after `end()`: the JSON is complete; of an answer above MAX_BODY, that it ends in a brace.
+    `terminal`, after `end()`: the JSON is complete; of an answer above MAX_BODY, that it ends in a bracket.
     """
 
     __slots__ = ("_chunks", "_long", "_size")
@@ -173,26 +173,36 @@ class BodyObserver(_Notes):
         body = b"".join(self._chunks)
         self._chunks.clear()
         if self._long:
-            self.terminal = body.rstrip().endswith(b"}")
-            self._read_tail(body)
+            self.terminal = body.rstrip().endswith((b"}", b"]"))
+            self._read_end(body)
         else:
             self.terminal = self._note(body)
 
-    def _read_tail(self, tail: bytes) -> None:
-        """Usage stands last in these answers. A quote within a JSON string is escaped, so that text can't
-        look like the key."""
-        start = tail.find(b"{", tail.rfind(b'"usage"'))
-        depth = 0
-        for index in range(start, len(tail) if start >= 0 else start):
-            depth += {0x7B: 1, 0x7D: -1}.get(tail[index], 0)
-            if depth == 0:
-                break
-        else:
-            return
-        try:
-            self._count(_USAGE.decode(tail[start : index + 1]))
-        except ValueError:
-            return
+    def _read_end(self, tail: bytes) -> None:
+        """Usage stands last in these answers."""
+        usage = object_after(tail, b'"usage"')
+        if usage is not None:
+            self._count(usage)
+
+
+def object_after(tail: bytes, key: bytes) -> dict[str, Any] | None:
+    """The value of the last `key`, quotes included, in a piece of JSON; None if it is no object.
+
+    A quote within a JSON string is escaped, so that text can't look like the key.
+    """
+    at = tail.rfind(key)
+    start = tail.find(b"{", at) if at >= 0 else -1
+    depth = 0
+    for index in range(start, len(tail) if start >= 0 else start):
+        depth += {0x7B: 1, 0x7D: -1}.get(tail[index], 0)
+        if depth == 0:
+            break
+    else:
+        return None
+    try:
+        return _USAGE.decode(tail[start : index + 1])
+    except ValueError:
+        return None
 
 
 def observer(stream: bool, content_type: str) -> StreamObserver | BodyObserver:
