@@ -164,3 +164,23 @@ def test_scripted_models_answer_in_every_dialect(serve: Serve, lane: str) -> Non
     assert found.headers["content-type"] == "application/vnd.amazon.eventstream"
     found = request(server.port, "POST", "/v1beta/models/nope:generateContent", contents)
     assert (found.status, found.json["error"]["status"]) == (404, "NOT_FOUND")
+
+
+def test_models_are_listed_in_each_callers_form(serve: Serve) -> None:
+    server = serve(models={name: {"backend": "scripted"} for name in ("one", "two")}, aliases={"uno": "one"})
+    plain_list = request(server.port, "GET", "/v1/models").json
+    assert [model["id"] for model in plain_list["data"]] == ["one", "two"]
+    assert plain_list["data"][0]["aliases"] == ["uno"]
+    headers = {"anthropic-version": "2023-06-01"}
+    page = request(server.port, "GET", "/v1/models?limit=1", None, headers).json
+    assert (page["data"][0]["id"], page["has_more"], page["last_id"]) == ("one", True, "one")
+    page = request(server.port, "GET", "/v1/models?limit=1&after_id=one", None, headers).json
+    assert (page["data"][0]["type"], page["has_more"]) == ("model", False)
+    assert request(server.port, "GET", "/v1/models?limit=x", None, headers).json["type"] == "error"
+    assert request(server.port, "GET", "/v1/models/two", None, headers).json["id"] == "two"
+    assert request(server.port, "GET", "/v1/models/nope", None, headers).json["type"] == "error"
+    found = request(server.port, "GET", "/v1beta/models").json
+    assert [model["name"] for model in found["models"]] == ["models/one", "models/two"]
+    assert request(server.port, "GET", "/v1beta/models/two").json["name"] == "models/two"
+    missing = request(server.port, "GET", "/v1beta/models/nope")
+    assert (missing.status, missing.json["error"]["status"]) == (404, "NOT_FOUND")

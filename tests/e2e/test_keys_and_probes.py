@@ -64,6 +64,12 @@ def unauthorised(answer: Answer, path: str, code: str) -> None:
     assert answer.headers["content-type"].startswith("application/json")
     if path.startswith(("/models/", "/predict")):
         assert answer.json.keys() == {"message"}
+    elif path.startswith("/model/"):
+        assert "message" in answer.json  # Bedrock's form
+    elif "/v1/messages" in path:
+        assert answer.json["error"]["type"] == "authentication_error"
+    elif ":" in path:
+        assert answer.json["error"]["status"] == "UNAUTHENTICATED"
     else:
         assert answer.error["type"] == "invalid_request_error"
         assert answer.error["code"] == code
