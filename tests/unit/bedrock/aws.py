@@ -50,11 +50,11 @@ class _Raw:
 
 def parsed_stream(wire: bytes, operation: str = "ConverseStream") -> list[dict[str, Any]]:
     """The events of a stream as the SDK hands them to its user. Raises botocore's EventStreamError."""
-    module = importlib.import_module("botocore.eventstream")
     parser = importlib.import_module("botocore.parsers").create_parser("rest-json")
-    output = service().operation_model(operation).output_shape
-    shape = output.members[output.serialization["payload"]]
-    return list(module.EventStream(_Raw(wire), shape, parser, operation))
+    shape = service().operation_model(operation).output_shape
+    context = {"operation_name": operation}
+    response = {"status_code": 200, "headers": {}, "body": _Raw(wire), "context": context}
+    return list(parser.parse(response, shape)[shape.serialization["payload"]])
 
 
 def frame(name: str, payload: Any, kind: str = "event") -> bytes:

@@ -6,7 +6,6 @@ import base64
 import json
 from typing import Any
 
-
 from headgate.core.messages import (
     CacheHint,
     Citation,

@@ -110,11 +110,11 @@ class BodyObserver(_Notes):
         if not self._long:
             self.terminal = self._note(body)
             return
-        self.terminal = body.rstrip().endswith(b"}")
         # The fields that are read stand behind the answer's content. A quote within a JSON string is escaped,
         # so that text can't look like the key.
-        start = max(body.rfind(b'"stopReason"'), 0)
-        self._note(b"{" + body[start:])
+        start = body.rfind(b'"stopReason"')
+        whole = self._note(b"{" + body[start:]) if start >= 0 else True
+        self.terminal = whole and body.rstrip().endswith(b"}")
 
 
 def observer(stream: bool, content_type: str) -> Observer:

@@ -242,8 +242,6 @@ class StreamDecoder:
 
     def _message_stop(self, fields: dict[str, Any], events: list[ChatEvent]) -> None:
         self._start(events)
-        for index in sorted(self._blocks):
-            self._close(self._blocks.pop(index), events)
         self._stop = stop_from_word(_text(fields.get("stopReason")))
         self._note(fields, "stopReason")
 
@@ -267,6 +265,8 @@ class StreamDecoder:
             raise StreamBroken(
                 "The upstream's stream ended before the answer was complete.", code="upstream_stream_cut"
             )
+        for index in sorted(self._blocks):
+            self._close(self._blocks.pop(index), events)
         events.append(Finished((self._stop,), extended(self._extra)))
         self._ended = True
 
