@@ -125,10 +125,26 @@ Part: TypeAlias = Text | Media | Reasoning | Refusal | ToolCall | ToolResult | O
 
 @dataclass(frozen=True, slots=True)
 class Message:
+    """One turn, or a part of one: a dialect's turn may become several messages.
+
+    `path` and `first_part` say where it stood in the caller's own request, for reports of what got lost;
+    they are no part of what it says.
+    """
+
     role: Role
     parts: tuple[Part, ...]
     name: str | None = None
     extensions: Extensions = field(default_factory=dict)
+    path: str | None = field(default=None, compare=False)
+    first_part: int = field(default=0, compare=False)
+
+    def place(self, index: int) -> str:
+        """Where the caller wrote this message; `index` is its number among the neutral ones."""
+        return self.path if self.path is not None else f"messages[{index}]"
+
+    def place_of(self, index: int, part: int) -> str:
+        """Where the caller wrote the part numbered `part`."""
+        return f"{self.place(index)}.content[{self.first_part + part}]"
 
 
 @dataclass(frozen=True, slots=True)
