@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from headgate.core.errors import StreamBroken
 from headgate.dialects.sse import MAX_EVENT
 
-_OUTSIDE = re.compile(rb'["{}\[\]]')
+_UNMARKED = re.compile(rb'(?:[^"{}\[\]]++|"(?:[^"\\]++|\\.)*+")*+', re.DOTALL)
+"""All up to a bracket, whole strings included, or up to a string that is cut."""
 _WITHIN = re.compile(rb'["\\]')
 _BETWEEN = b" \t\r\n,"
 
@@ -53,13 +54,13 @@ class ArrayDecoder:
     def _step(self) -> bytes | None:
         """On to the next mark. The object that it ends, nothing, or None where more bytes are needed."""
         buffer = self._buffer
-        mark = (_WITHIN if self._in_string else _OUTSIDE).search(buffer, self._position)
-        if mark is None:
-            self._position = len(buffer)
+        at = self._mark()
+        if at == len(buffer):
+            self._position = at
             if self._depth == 0:
-                self._skip(len(buffer))
+                self._skip(at)
             return None
-        at, byte = mark.start(), buffer[mark.start()]
+        byte = buffer[at]
         if self._in_string:
             if byte == 0x5C:  # the byte after a backslash is no mark
                 if at + 1 == len(buffer):
@@ -83,6 +84,14 @@ class ArrayDecoder:
                 return element
         self._position = at + 1
         return b""
+
+    def _mark(self) -> int:
+        """Where the next mark is; the end of the buffer where there is none."""
+        if self._in_string:
+            found = _WITHIN.search(self._buffer, self._position)
+            return len(self._buffer) if found is None else found.start()
+        unmarked = _UNMARKED.match(self._buffer, self._position)
+        return self._position if unmarked is None else unmarked.end()
 
     def _outer(self, at: int, byte: int) -> bytes:
         """A mark between the objects."""

@@ -6,6 +6,7 @@ of interest the bytes are kept, and read when somebody asks.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import msgspec
@@ -35,6 +36,7 @@ class _Chunk(msgspec.Struct):
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
+_ENDS = (b"\n\n", b"\r\n\r\n")
 _UNSPECIFIED = "FINISH_REASON_UNSPECIFIED"
 
 
@@ -99,8 +101,7 @@ class StreamObserver(_Notes):
             decoder is not None
             and decoder.idle
             and data.startswith(b"data: ")
-            and data.endswith(b"\n\n")
-            and data.find(b"\n") == len(data) - 2
+            and data.endswith(_ENDS)
             and b"Reason" not in data
             and b'"error"' not in data
         ):
@@ -122,7 +123,9 @@ class StreamObserver(_Notes):
     def _look(self) -> None:
         if self._last:
             last, self._last = self._last, b""
-            self._note(last[6:])
+            with contextlib.suppress(StreamBroken):
+                for event in sse.Decoder().feed(last):
+                    self._note(event.data)
 
     def _read(self, data: bytes) -> None:
         if self._fresh:

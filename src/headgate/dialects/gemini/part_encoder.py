@@ -173,7 +173,10 @@ class PartEncoder:
         self._lose(f"{path}.arguments", "not a JSON object: sent as text, as the field 'arguments' of one")
         return {"arguments": part.arguments}
 
-    def _result(self, part: ToolResult, path: str) -> Wire:
+    def _result(self, part: ToolResult, path: str) -> Wire | None:
+        if self._for_caller:
+            self._lose(path, "an answer holds no results of tools in this dialect")
+            return None
         outer = own(part.extensions)
         inner = outer.pop("functionResponse", None)
         rest = dict(inner) if isinstance(inner, dict) else {}

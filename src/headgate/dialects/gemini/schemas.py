@@ -118,7 +118,7 @@ def _typed(rest: dict[str, Any]) -> dict[str, Any] | None:
         kind, nullable = kind[0], True
     wire: dict[str, Any] = {}
     if kind is not None:
-        if kind not in _TYPES:
+        if not isinstance(kind, str) or kind not in _TYPES:
             return None
         wire["type"] = kind.upper()
     elif "anyOf" not in rest:

@@ -19,7 +19,7 @@ from headgate.core.events import (
     Stop,
     UsageReported,
 )
-from headgate.core.messages import Text
+from headgate.core.messages import Extensions, Text
 from headgate.dialects import sse
 from headgate.dialects.gemini.candidate_decoder import CandidateDecoder, candidate_fields
 from headgate.dialects.gemini.errors import error_within
@@ -31,6 +31,9 @@ REPORT_EVERY = 32
 """Every so many chunks of plain text their usage is reported; it is in each, and at the end in any case."""
 
 _KNOWN = frozenset({"candidates", "usageMetadata", "modelVersion", "responseId", "createTime"})
+
+
+_NO_COUNTS = msgspec.Raw()
 
 
 class _Part(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -52,7 +55,7 @@ class _Chunk(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     """A chunk that brings more text and nothing else but counts."""
 
     candidates: tuple[_Candidate]
-    usageMetadata: msgspec.Raw | None = None
+    usageMetadata: msgspec.Raw = _NO_COUNTS
     modelVersion: str = ""
     responseId: str = ""
     createTime: str = ""
@@ -102,7 +105,7 @@ class AnswerDecoder:
         events.append(PartDelta(index, part.text))
         if kind is Text:
             growing.texts.append(part.text)
-        if chunk.usageMetadata is not None:
+        if chunk.usageMetadata is not _NO_COUNTS:
             self._waiting = chunk.usageMetadata
             self._plain += 1
             if self._plain >= REPORT_EVERY:
@@ -134,9 +137,9 @@ class AnswerDecoder:
         self.started = True
         answer_id, model, moment = (value.get(key) for key in ("responseId", "modelVersion", "createTime"))
         self._answer_id = answer_id if isinstance(answer_id, str) else ""
-        if isinstance(moment, str):
-            self._rest["createTime"] = moment
-        events.append(Started(self._answer_id, model if isinstance(model, str) else "", _seconds(moment)))
+        extensions: Extensions = {NAME: {"createTime": moment}} if isinstance(moment, str) else {}
+        name = model if isinstance(model, str) else ""
+        events.append(Started(self._answer_id, name, _seconds(moment), extensions))
 
     def _candidate(self, number: int, candidate: dict[str, Any]) -> CandidateDecoder:
         index = candidate.get("index", number)

@@ -128,8 +128,10 @@ class StreamEncoder:
             "modelVersion": event.model if options.model is None else options.model,
             "responseId": event.id if options.id is None else options.id,
         }
-        self._tail = b"," + stream_json(self._named)[1:] + self._end
         self._extra |= own(event.extensions)
+        if isinstance(moment := self._extra.pop("createTime", None), str):
+            self._named["createTime"] = moment
+        self._tail = b"," + stream_json(self._named)[1:] + self._end
         return b""
 
     def _candidate(self, choice: int) -> _Candidate:
@@ -179,11 +181,12 @@ class StreamEncoder:
         return self.encode(PartDelta(event.index, text, choice)) if text else b""
 
     def _streams(self, part: Part, candidate: _Candidate) -> bool:
-        """Can its text go out before the part is whole? Not if a signature or a field goes with it."""
+        """Can its text go out before the part is whole? Not if a signature or a field goes with it: this
+        vendor's own thoughts have an origin if they are signed."""
         if not isinstance(part, Text | Reasoning | Refusal) or own(part.extensions):
             return False
         if isinstance(part, Reasoning):
-            return part.signature is None and part.data is None
+            return part.origin != NAME and part.signature is None and part.data is None
         return candidate.encoder.signature is None
 
     def _delta(self, event: PartDelta) -> bytes:
@@ -203,14 +206,16 @@ class StreamEncoder:
         opened = self._parts.pop((event.choice, event.index))
         part = opened.complete()
         encoder = self._candidate(event.choice).encoder
-        if opened.ahead:
-            if not isinstance(part, Reasoning) or (part.signature is None and part.data is None):
-                return b""
-            if opened.sent:  # then what signs it comes behind it
-                part = replace(part, text="", extensions={NAME: {"text": "", "thought": True}})
-        elif opened.texts is not None and isinstance(part, Text):
-            opened.texts.append(part.text)
-        return self._chunk(event.choice, encoder.encode(part, opened.path))
+        if not opened.ahead:
+            if opened.texts is not None and isinstance(part, Text):
+                opened.texts.append(part.text)
+            return self._chunk(event.choice, encoder.encode(part, opened.path))
+        if not isinstance(part, Reasoning) or (part.signature is None and part.data is None):
+            return b""
+        if opened.sent:  # then what signs it comes behind it
+            part = replace(part, text="", extensions={NAME: {"text": "", "thought": True}})
+        wires = encoder.encode(part, opened.path)
+        return self._chunk(event.choice, [wire for wire in wires if "thoughtSignature" in wire])
 
     def _finish(self, event: Finished) -> bytes:
         self._extra |= own(event.extensions)
