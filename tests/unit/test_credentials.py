@@ -429,9 +429,8 @@ def test_the_sdk_sends_the_same_path_and_signs_it_so(model: str) -> None:
     url = urlsplit(request.url)
     assert url.path == CONVERSE.path(model, False)
     sent = {name.lower(): value for name, value in request.headers.items()}
-    theirs = (
-        sent["authorization"].decode() if isinstance(sent["authorization"], bytes) else sent["authorization"]
-    )
+    sent = {name: value.decode() if isinstance(value, bytes) else value for name, value in sent.items()}
+    theirs = sent["authorization"]
     names = theirs.partition("SignedHeaders=")[2].partition(",")[0].split(";")
     headers = {name: sent.get(name, url.netloc) for name in names}
     assert theirs == authorization("POST", url.path, headers, request.body)
