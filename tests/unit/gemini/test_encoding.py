@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -511,6 +512,26 @@ def test_the_same_dialect_loses_nothing() -> None:
     # The one normal form: a result that is a JSON object goes as one, text as `output`.
     assert wire == FULL
     assert decode_request(body, model="gemini-2.5-pro") == request
+
+
+def test_losses_are_told_in_the_callers_own_terms() -> None:
+    wire = {
+        "systemInstruction": {"parts": [{"text": "a"}]},
+        "contents": [
+            {"role": "model", "parts": [{"functionCall": {"id": "c", "name": "f"}}]},
+            {"role": "user", "parts": [{"functionResponse": {"id": "c", "name": "f"}}, {"text": "b"}]},
+        ],
+    }
+    messages = decode_request(json.dumps(wire).encode(), model="m").messages
+    assert [message.place_of(index, 0) for index, message in enumerate(messages)] == [
+        "systemInstruction.content[0]",
+        "contents[0].content[0]",
+        "contents[1].content[0]",
+        "contents[1].content[1]",
+    ]
+    moved = replace(messages[0], parts=(Text("x", cache=CacheHint()),), path="messages[7]", first_part=3)
+    _, losses = write(HI, moved)
+    assert [loss.path for loss in losses] == ["messages[7].role", "messages[7].content[3].cache_control"]
 
 
 def test_streamed_arguments_are_not_asked_for() -> None:

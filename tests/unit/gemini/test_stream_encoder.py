@@ -169,7 +169,8 @@ def test_a_tool_call_goes_out_whole_when_its_pieces_are_valid() -> None:
         {"functionCall": {"id": "b", "name": "g", "args": {}}}
     ]
     last = elements(encoder.encode(Finished((Stop("tool_calls", native="tool_calls"),))))
-    assert last[0]["candidates"] == [{"content": {"role": "model"}, "finishReason": "STOP", "index": 0}]
+    assert last[0]["candidates"][0]["finishReason"] == "STOP"
+    assert last[0]["candidates"][0]["content"] == {"parts": [{"text": ""}], "role": "model"}
 
 
 @pytest.mark.parametrize("framing", ["sse", "json_array"])

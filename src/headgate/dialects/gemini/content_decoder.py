@@ -36,11 +36,11 @@ def decode_contents(items: list[object], path: str) -> list[Message]:
             raise wrong_value(path, f"they have more than {MAX_ITEMS:,} parts in all")
         extensions = extended(fields.rest())
         if role != "model":
-            messages += _user(parts, extensions)
+            messages += _user(parts, extensions, fields.path)
         elif messages and messages[-1].role == "assistant" and not extensions:
             messages[-1] = replace(messages[-1], parts=(*messages[-1].parts, *parts))
         else:
-            messages.append(Message("assistant", tuple(parts), extensions=extensions))
+            messages.append(Message("assistant", tuple(parts), extensions=extensions, path=fields.path))
     return [
         replace(message, parts=_joined(message.parts)) if message.role == "assistant" else message
         for message in messages
@@ -58,12 +58,13 @@ def decode_parts(fields: ProtoFields, decoder: PartDecoder) -> list[Part]:
     return [part for number, item in enumerate(items) for part in decoder.decode(item, f"{path}[{number}]")]
 
 
-def _user(parts: list[Part], extensions: Extensions) -> list[Message]:
+def _user(parts: list[Part], extensions: Extensions, path: str) -> list[Message]:
     results = tuple(part for part in parts if isinstance(part, ToolResult))
     others = tuple(part for part in parts if not isinstance(part, ToolResult))
-    messages = [Message("tool", results, extensions=extensions)] if results else []
+    messages = [Message("tool", results, extensions=extensions, path=path)] if results else []
     if others:
-        messages.append(Message("user", others, extensions={} if results else extensions))
+        rest = {} if results else extensions
+        messages.append(Message("user", others, extensions=rest, path=path, first_part=len(results)))
     return messages
 
 

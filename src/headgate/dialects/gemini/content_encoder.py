@@ -34,7 +34,7 @@ class ContentEncoder:
         """Raises InvalidRequest: a tool result without its call."""
         leading = True
         for index, message in enumerate(messages):
-            path = f"messages[{index}]"
+            path = message.place(index)
             self._losses += foreign_losses(message.extensions, path)
             if message.name is not None and message.role != "tool":
                 self._losses.append(Loss(f"{path}.name", "the dialect has no names of participants"))
@@ -48,7 +48,7 @@ class ContentEncoder:
         self._release()
 
     def _instruct(self, message: Message, path: str) -> None:
-        parts = self._written(message.parts, path)
+        parts = self._written(message, path)
         if self.system is None:
             self.system = {"parts": []}
         self.system["parts"] += parts
@@ -59,7 +59,7 @@ class ContentEncoder:
         and their results."""
         reason = "moved to a user turn: the dialect takes system messages only before all others"
         self._losses.append(Loss(f"{path}.role", reason))
-        wire = {"role": "user", "parts": self._written(message.parts, path), **own(message.extensions)}
+        wire = {"role": "user", "parts": self._written(message, path), **own(message.extensions)}
         if not wire["parts"]:
             return
         if self.contents and any("functionCall" in part for part in self.contents[-1]["parts"]):
@@ -71,7 +71,7 @@ class ContentEncoder:
         if message.role == "tool":
             self._results(message, path)
             return
-        parts = self._written(message.parts, path)
+        parts = self._written(message, path)
         if message.role == "assistant":
             self._release()
             self._sign(parts)
@@ -91,7 +91,7 @@ class ContentEncoder:
                 if isinstance(part, ToolResult):
                     self._names.setdefault(part.call_id, message.name)
         kept: list[tuple[Part, str]] = []
-        for number, part in enumerate(message.parts):
+        for number, part in enumerate(message.parts, message.first_part):
             inner = f"{path}.content[{number}]"
             if isinstance(part, ToolResult):
                 kept.append((part, inner))
@@ -105,9 +105,9 @@ class ContentEncoder:
         elif parts:
             self.contents.append({"role": "user", "parts": parts, **extra})
 
-    def _written(self, parts: Sequence[Part], path: str) -> list[Wire]:
+    def _written(self, message: Message, path: str) -> list[Wire]:
         wires: list[Wire] = []
-        for number, part in enumerate(parts):
+        for number, part in enumerate(message.parts, message.first_part):
             if isinstance(part, ToolCall):
                 self._names[part.id] = part.name
             wires += self._parts.encode(part, f"{path}.content[{number}]")

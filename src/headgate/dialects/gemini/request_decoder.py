@@ -89,7 +89,8 @@ def _messages(fields: ProtoFields) -> tuple[Message, ...]:
     if system is not None:
         system.take("role")  # the API takes any, and reads none
         parts = decode_parts(system, PartDecoder(ToolCalls("system")))
-        messages.append(Message("system", tuple(parts), extensions=extended(system.rest())))
+        extensions = extended(system.rest())
+        messages.append(Message("system", tuple(parts), extensions=extensions, path=system.path))
     items = fields.repeated("contents")
     path = fields.param("contents")
     if items is None:

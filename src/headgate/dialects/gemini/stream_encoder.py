@@ -20,7 +20,7 @@ from headgate.core.events import (
     UsageReported,
 )
 from headgate.core.loss import Loss
-from headgate.core.messages import Citation, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.core.messages import Citation, Part, Reasoning, Refusal, Text
 from headgate.dialects import sse
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.gemini.citations import logprobs_to_wire
@@ -56,7 +56,6 @@ class _Candidate:
     texts: list[str] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
     used: bool = False
-    called: bool = False
 
 
 class StreamEncoder:
@@ -168,7 +167,6 @@ class StreamEncoder:
             candidate.citations += part.citations
             opened.texts = candidate.texts
         candidate.used = True
-        candidate.called = candidate.called or isinstance(part, ToolCall)
         if not self._streams(part, candidate):
             return b""
         mark = b',"thought":true' if isinstance(part, Reasoning) else b""
@@ -236,9 +234,9 @@ class StreamEncoder:
         return b"".join([*out, self._framed(last), b"]" if self._array else b""])
 
     def _last(self, stop: Stop, fields: Wire) -> Wire:
-        """The end of a candidate. Google's own last chunk holds an empty text; behind calls it holds none."""
+        """The end of a candidate. It holds a part, if an empty one: Google's SDK drops the turn else."""
         candidate = self._candidate(stop.choice)
-        content: Wire = {"role": "model"} if candidate.called else {"parts": [{"text": ""}], "role": "model"}
+        content: Wire = {"parts": [{"text": ""}], "role": "model"}
         text = "".join(candidate.texts)
         return {"content": content, **finish_fields(stop, candidate.citations, text, self.losses), **fields}
 
