@@ -11,7 +11,9 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_TEXT = re.compile(rb'"(?:content|arguments|reasoning_content|reasoning)"\s*:\s*"')
+CHAT_TEXT = re.compile(rb'"(?:content|arguments|reasoning_content|reasoning)"\s*:\s*"')
+COMPLETION_TEXT = re.compile(rb'"text"\s*:\s*"')
+ANY_TEXT = re.compile(rb'"(?:content|arguments|reasoning_content|reasoning|text)"\s*:\s*"')
 
 
 class ChunkTemplate(NamedTuple):
@@ -19,9 +21,13 @@ class ChunkTemplate(NamedTuple):
     suffix: bytes
 
     @classmethod
-    def learn(cls, data: bytes) -> ChunkTemplate | None:
-        """From one whole event as it came; None if it holds no text, or text with escapes."""
-        found = _TEXT.search(data)
+    def learn(cls, data: bytes, text: re.Pattern[bytes] = CHAT_TEXT) -> ChunkTemplate | None:
+        """From one whole event as it came; None if it holds no text, or text with escapes.
+
+        Args:
+            text: matches up to the quote that opens the string.
+        """
+        found = text.search(data)
         if found is None:
             return None
         close = data.find(b'"', found.end())

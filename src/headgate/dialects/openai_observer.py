@@ -12,7 +12,7 @@ import msgspec
 from headgate.core.call import Usage
 from headgate.core.errors import StreamBroken
 from headgate.dialects import sse
-from headgate.dialects.chunk_template import ChunkTemplate
+from headgate.dialects.chunk_template import ANY_TEXT, ChunkTemplate
 from headgate.dialects.openai_usage import usage_from_wire
 
 MAX_BODY = 1024 * 1024
@@ -141,7 +141,7 @@ class StreamObserver(_Notes):
 
     def _learn(self, data: bytes) -> None:
         self._lessons -= 1
-        template = ChunkTemplate.learn(data)
+        template = ChunkTemplate.learn(data, ANY_TEXT)
         if template is not None:
             self._prefix, self._suffix = template
 

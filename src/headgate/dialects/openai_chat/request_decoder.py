@@ -113,17 +113,17 @@ def _sampling(fields: Fields) -> Sampling:
         top_k=fields.integer("top_k"),
         min_p=fields.number("min_p"),
         seed=fields.integer("seed"),
-        stop=_stop(fields),
+        stop=stop_sequences(fields),
         presence_penalty=fields.number("presence_penalty"),
         frequency_penalty=fields.number("frequency_penalty"),
-        logit_bias=_logit_bias(fields),
+        logit_bias=logit_bias(fields),
         n=fields.integer("n", 1),
         logprobs=fields.boolean("logprobs"),
         top_logprobs=fields.integer("top_logprobs", 0),
     )
 
 
-def _stop(fields: Fields) -> tuple[str, ...]:
+def stop_sequences(fields: Fields) -> tuple[str, ...]:
     value = fields.peek("stop")
     if isinstance(value, str):
         return (fields.required_text("stop"),)
@@ -136,7 +136,7 @@ def _stop(fields: Fields) -> tuple[str, ...]:
     return tuple(items)
 
 
-def _logit_bias(fields: Fields) -> Mapping[str, float] | None:
+def logit_bias(fields: Fields) -> Mapping[str, float] | None:
     values = fields.mapping("logit_bias")
     for bias in (values or {}).values():
         if isinstance(bias, bool) or not isinstance(bias, int | float):
