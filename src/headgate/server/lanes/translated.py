@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TypeAlias
 
 from typing_extensions import override
 
@@ -26,6 +27,8 @@ from headgate.dialects.dialect import (
 from headgate.server.intake import Intake
 from headgate.server.lanes.lane import JSON_HEAD, LossRefused, content_type
 
+Asked: TypeAlias = ChatRequest | EmbedRequest | RerankRequest
+
 
 class _Translated:
     """What both kinds share: the request goes out in the upstream's dialect."""
@@ -39,7 +42,7 @@ class _Translated:
         self._upstream = upstream
         self._receiver = receiver
         self._status = 0
-        body, losses = wire.encode(intake.request)
+        body, losses = wire.encode(_metered(intake.request))
         self.losses: list[Loss] = losses
         if losses and intake.strict:
             raise LossRefused(losses)
@@ -79,6 +82,13 @@ class _Translated:
 
     def on_fail(self, error: HeadgateError) -> None:
         self._receiver.on_fail(error)
+
+
+def _metered(request: Asked) -> Asked:
+    """Usage of a stream is ours to know, whether or not the caller wants it too."""
+    if isinstance(request, ChatRequest) and request.stream and not request.include_usage:
+        return replace(request, include_usage=True)
+    return request
 
 
 class TranslatedChat(_Translated):
