@@ -1,4 +1,4 @@
-/* A scripted OpenAI upstream: HTTP/1.1 over epoll, one thread, loopback only.
+/* A scripted upstream: HTTP/1.1 over epoll, one thread, loopback only.
  *
  *   mock [--chunks N] [--pace-us P]
  *
@@ -7,6 +7,8 @@
  *   POST /v1/chat/completions   about 1 KB of JSON with usage; with "stream": true a chunked event stream:
  *                               the first event at once, then one of 200 bytes every P microseconds, N in
  *                               all, then usage if the request asked for it, then [DONE].
+ *   POST /v1/messages           the same in Anthropic's dialect: message_start and content_block_start before
+ *                               the first event of text, usage in message_delta, message_stop at the end.
  *   POST /v1/embeddings         a small reply.
  *   GET  /v1/models             one model.
  *   GET  /stats                 counters, as JSON.
@@ -34,11 +36,11 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ANSWER_SIZE = 1024 };
 enum { MAX_HEAD = 64 << 10, MAX_BODY = 64 << 20, MAX_UNSENT = 1 << 20, MAX_EVENTS = 512, MAX_CONNS = 65536 };
 
 #define DUE_MAX MAX_CONNS
 #include "due.h"
+#include "voices.h"
 
 struct buffer {
     char *data;
@@ -50,7 +52,8 @@ struct conn {
     int fd;
     struct buffer in, out;
     bool streaming, with_usage, close_after, writing;
-    uint64_t sent; /* events of this stream so far */
+    const struct voice *voice; /* of this stream */
+    uint64_t sent;             /* texts of this stream so far */
     struct conn *next_dead;
 };
 
@@ -61,10 +64,10 @@ static uint64_t chunks_per_stream = 100, pace_ns = 20 * 1000000ull, opened_strea
 static int epoll_fd, timer_fd, listen_fd;
 static struct conn *dead;
 static volatile sig_atomic_t stopping;
-static char answer[ANSWER_SIZE + 1];
 static const char embedding[] =
     "{\"object\":\"list\",\"data\":[{\"object\":\"embedding\",\"index\":0,"
-    "\"embedding\":[0.25,-0.5,0.125,0.75]}],\"model\":\"mock\",\"usage\":{\"prompt_tokens\":4,\"total_tokens\":4}}";
+    "\"embedding\":[0.25,-0.5,0.125,0.75]}],\"model\":\"mock\","
+    "\"usage\":{\"prompt_tokens\":4,\"total_tokens\":4}}";
 
 static void die(const char *what) {
     perror(what);
@@ -175,36 +178,19 @@ static void reply(struct conn *c, const char *status, const char *body, size_t s
 
 /* Streams --------------------------------------------------------------------------------------------- */
 
-#define CHUNK "data: {\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion.chunk\",\"created\":1750000000," \
-              "\"model\":\"mock\",\"choices\":["
-
 static void put_event(struct conn *c, const char *text) {
     char frame[1024];
     int n = snprintf(frame, sizeof frame, "%zx\r\n%s\r\n", strlen(text), text);
     put(c, frame, (size_t)n);
 }
 
-/* 200 bytes. No two of a stream are the same: some proxies take a repeated chunk for a model gone mad. */
-static void put_token(struct conn *c) {
-    char text[256];
-    snprintf(text, sizeof text,
-             CHUNK "{\"index\":0,\"delta\":{\"content\":\" %016llu\"},\"logprobs\":null,"
-                   "\"finish_reason\":null}]}\n\n",
-             (unsigned long long)++c->sent);
-    put_event(c, text);
+static void put_text(struct conn *c) {
+    c->voice->say(c, ++c->sent);
     stats.chunks++;
 }
 
 static void end_stream(struct conn *c) {
-    put_event(c, CHUNK "{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":\"stop\"}]}\n\n");
-    if (c->with_usage) {
-        char usage[512];
-        snprintf(usage, sizeof usage,
-                 CHUNK "],\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":%llu,\"total_tokens\":%llu}}\n\n",
-                 (unsigned long long)c->sent, (unsigned long long)c->sent + 200);
-        put_event(c, usage);
-    }
-    put_event(c, "data: [DONE]\n\n");
+    c->voice->end(c, c->sent, c->with_usage);
     put(c, "0\r\n\r\n", 5);
     if (c->fd < 0) return;
     due_remove(&c->next_event);
@@ -217,7 +203,8 @@ static void start_stream(struct conn *c) {
                                "cache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n";
     put(c, head, sizeof head - 1);
     c->sent = 0;
-    put_token(c);
+    c->voice->begin(c);
+    put_text(c);
     if (c->fd < 0) return;
     stats.streams++;
     c->streaming = true;
@@ -253,13 +240,13 @@ static uint64_t parameter(const char *path, const char *name, uint64_t fallback)
 
 static void serve(struct conn *c, const char *path, const char *body, size_t size) {
     stats.requests++;
-    if (!strcmp(path, "/v1/chat/completions")) {
-        if (says(body, size, "\"stream\"")) {
-            c->with_usage = says(body, size, "\"include_usage\"");
-            start_stream(c);
-        } else {
-            reply(c, "200 OK", answer, ANSWER_SIZE);
-        }
+    const struct voice *voice = voice_at(path);
+    if (voice && says(body, size, "\"stream\"")) {
+        c->voice = voice;
+        c->with_usage = says(body, size, "\"include_usage\"");
+        start_stream(c);
+    } else if (voice) {
+        reply(c, "200 OK", voice->answer, ANSWER_SIZE);
     } else if (!strcmp(path, "/v1/embeddings")) {
         reply(c, "200 OK", embedding, sizeof embedding - 1);
     } else if (!strcmp(path, "/v1/models")) {
@@ -382,7 +369,7 @@ static void run_due(void) {
         due_move(&c->next_event, next > now ? next : now + pace_ns); /* late: no burst to make up for it */
         if (c->out.end - c->out.start > MAX_UNSENT) continue; /* the reader is slow: skip a beat */
         if (c->sent < chunks_per_stream) {
-            put_token(c);
+            put_text(c);
         }
         if (c->fd >= 0 && c->sent >= chunks_per_stream) end_stream(c);
         if (c->fd >= 0) flush_out(c);
@@ -429,16 +416,6 @@ static void accept_all(void) {
 
 /* Start ----------------------------------------------------------------------------------------------- */
 
-static void write_answer(void) {
-    static const char format[] =
-        "{\"id\":\"chatcmpl-mock\",\"object\":\"chat.completion\",\"created\":1750000000,\"model\":\"mock\","
-        "\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"%0*d\"},"
-        "\"logprobs\":null,\"finish_reason\":\"stop\"}],"
-        "\"usage\":{\"prompt_tokens\":200,\"completion_tokens\":180,\"total_tokens\":380}}";
-    int rest = snprintf(NULL, 0, format, 0, 0) - 1;
-    snprintf(answer, sizeof answer, format, ANSWER_SIZE - rest, 0);
-}
-
 static void on_signal(int number) {
     (void)number;
     stopping = 1;
@@ -472,7 +449,7 @@ int main(int argc, char **argv) {
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
-    write_answer();
+    prepare_voices();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     listen_on_loopback();

@@ -172,7 +172,7 @@ class Rig:
         process, body, seen = running.process, request_body(SCENARIOS[0]), "no answer"
         while (passed := time.perf_counter() - process.started) < server.ready_timeout:
             try:
-                status, answer = call(running.port, "POST", SCENARIOS[0].path, body)
+                status, answer = call(running.port, "POST", SCENARIOS[0].dialect.path, body)
                 if status == 200:
                     return time.perf_counter() - process.started
                 seen = f"status {status}: {answer[:200].decode(errors='replace')}"
@@ -256,7 +256,9 @@ class Rig:
         body = self.folder / f"{scenario.name}.json"
         body.write_bytes(request_body(scenario))
         self._progress_path.write_bytes(bytes(_COUNTERS.size))
-        command = [str(self._load), scenario.mode, "--port", str(running.port), "--path", scenario.path]
+        dialect = scenario.dialect
+        command = [str(self._load), scenario.mode, "--port", str(running.port), "--path", dialect.path]
+        command += ["--end-mark", dialect.end_mark]
         command += ["--body", str(body), "--connections", str(scenario.connections)]
         command += ["--seconds", str(seconds), "--deadline", str(deadline)]
         command += ["--progress", str(self._progress_path)]

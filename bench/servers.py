@@ -17,6 +17,12 @@ from pathlib import Path
 from bench.build import BenchError
 
 MODEL = "bench-model"
+"""Its upstream speaks OpenAI's dialect."""
+CLAUDE_MODEL = "bench-claude"
+"""Its upstream speaks Anthropic's dialect."""
+COMPATIBLE_MODEL = "bench-compatible"
+"""As MODEL, for callers of another dialect: some proxies translate those to OpenAI's other API, which only
+OpenAI itself has, unless the upstream is declared a compatible one."""
 UPSTREAM_MODEL = "bench-upstream"
 
 
@@ -105,6 +111,16 @@ models:
     base_url: http://127.0.0.1:@upstream@/v1
     model: {UPSTREAM_MODEL}
     api_key: sk-bench
+  {COMPATIBLE_MODEL}:
+    backend: openai-compatible
+    base_url: http://127.0.0.1:@upstream@/v1
+    model: {UPSTREAM_MODEL}
+    api_key: sk-bench
+  {CLAUDE_MODEL}:
+    backend: anthropic
+    base_url: http://127.0.0.1:@upstream@
+    model: {UPSTREAM_MODEL}
+    api_key: sk-bench
 """
 
 LITELLM_YAML = f"""\
@@ -113,6 +129,16 @@ model_list:
     litellm_params:
       model: openai/{UPSTREAM_MODEL}
       api_base: http://127.0.0.1:@upstream@/v1
+      api_key: sk-bench
+  - model_name: {COMPATIBLE_MODEL}
+    litellm_params:
+      model: hosted_vllm/{UPSTREAM_MODEL}
+      api_base: http://127.0.0.1:@upstream@/v1
+      api_key: sk-bench
+  - model_name: {CLAUDE_MODEL}
+    litellm_params:
+      model: anthropic/{UPSTREAM_MODEL}
+      api_base: http://127.0.0.1:@upstream@
       api_key: sk-bench
 litellm_settings: {{telemetry: false}}
 """

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from typing_extensions import override
-
 from bench.servers import REFERENCE
 
 SUBJECT = "headgate"
@@ -15,43 +13,73 @@ UNSTEADY = 1.3
 """Ratio of the dearest to the cheapest round above which a CPU figure is reported as unsteady."""
 Samples = Mapping[str, Mapping[str, Sequence[float]]]
 """Server, then metric, then one value for each round."""
+Figures = Mapping[str, Mapping[str, float]]
+"""Server, then metric, then its median."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What a figure is shown as a multiple of: a figure of `server`, or of `metric`; None: of its own.
+
+    A goal that is relative to it names it `name`.
+    """
+
+    name: str
+    server: str | None = None
+    metric: str | None = None
+
+    def value(self, figures: Figures, server: str, metric: str) -> float | None:
+        """For one cell: the figure beside it, or above it. None where there is none, or it is the cell's."""
+        place = (self.server or server, self.metric or metric)
+        return None if place == (server, metric) else figures.get(place[0], {}).get(place[1])
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """The most that the subject may take: an absolute figure, or a multiple of the reference's."""
+    """The most that the subject may take: an absolute figure, or a multiple of the row's base."""
 
     limit: float
     relative: bool = False
 
-    def bound(self, reference: float | None) -> float | None:
-        if not self.relative:
-            return self.limit
-        return None if reference is None else self.limit * reference
-
-    @override
-    def __str__(self) -> str:
-        return f"≤ {self.limit:g}" + (f" × {REFERENCE}" if self.relative else "")
-
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One metric as a line of the table. `compared`: shown as a multiple of the reference's too."""
+    """One metric as a line of the table."""
 
     metric: str
     title: str
     digits: int = 1
-    compared: bool = False
+    base: Base | None = None
     goal: Goal | None = None
 
 
+BESIDE = Base(REFERENCE, server=REFERENCE)
+"""The same work, done by the reference."""
+
+
+def _translated(scenario: str, pair: str) -> tuple[Row, ...]:
+    """A pair of dialects, beside the same server's pass-through under the same load."""
+
+    def row(load: str, unit: str, passed: str) -> Row:
+        base = Base("pass-through", metric=f"{passed}.cpu_us")
+        return Row(f"{scenario}{load}.cpu_us", f"{pair}, {unit}, µs", base=base, goal=Goal(3, relative=True))
+
+    return (
+        row("", "CPU per request", "requests"),
+        row("50", "CPU per event, 50 streams", "chunk50"),
+        row("500", "CPU per event, 500 streams", "chunk500"),
+    )
+
+
 ROWS = (
-    Row("requests.cpu_us", "CPU per request, µs", compared=True, goal=Goal(100)),
-    Row("big.cpu_us", "CPU per request of 100 KB, µs", compared=True),
-    Row("chunk50.cpu_us", "CPU per chunk, 50 streams, µs", compared=True, goal=Goal(2, relative=True)),
-    Row("chunk500.cpu_us", "CPU per chunk, 500 streams, µs", compared=True, goal=Goal(2, relative=True)),
-    Row("chunk9500.cpu_us", "CPU per chunk, 9,500 streams, µs", compared=True, goal=Goal(2, relative=True)),
-    Row("abort.cpu_us", "CPU per abandoned stream, µs", compared=True),
+    Row("requests.cpu_us", "CPU per request, µs", base=BESIDE, goal=Goal(100)),
+    Row("big.cpu_us", "CPU per request of 100 KB, µs", base=BESIDE),
+    Row("chunk50.cpu_us", "CPU per chunk, 50 streams, µs", base=BESIDE, goal=Goal(2, relative=True)),
+    Row("chunk500.cpu_us", "CPU per chunk, 500 streams, µs", base=BESIDE, goal=Goal(2, relative=True)),
+    Row("chunk9500.cpu_us", "CPU per chunk, 9,500 streams, µs", base=BESIDE, goal=Goal(2, relative=True)),
+    Row("abort.cpu_us", "CPU per abandoned stream, µs", base=BESIDE),
+    *_translated("to-anthropic", "OpenAI to Anthropic"),
+    *_translated("to-openai", "Anthropic to OpenAI"),
     Row("requests.per_second", "requests/s, 16 connections", digits=0),
     Row("latency1.added_p50_us", "added latency p50, µs", digits=0),
     Row("latency1.added_p99_us", "added latency p99, µs", digits=0),
@@ -76,7 +104,7 @@ def added_latency(through: Mapping[str, float], direct: Mapping[str, float]) -> 
     }
 
 
-def medians(samples: Samples) -> dict[str, dict[str, float]]:
+def medians(samples: Samples) -> Figures:
     return {
         server: {metric: median(values) for metric, values in metrics.items() if values}
         for server, metrics in samples.items()
@@ -89,7 +117,7 @@ def unsteady(samples: Samples, servers: Sequence[str], rows: Sequence[Row] = ROW
     for row in rows:
         for server in servers:
             values = samples.get(server, {}).get(row.metric, ())
-            if row.compared and values and max(values) > UNSTEADY * min(values):
+            if row.base is not None and values and max(values) > UNSTEADY * min(values):
                 low, high = _number(min(values), row.digits), _number(max(values), row.digits)
                 found.append(f"{server}, {row.title}: {low} to {high}")
     return found
@@ -99,35 +127,39 @@ def _number(value: float, digits: int) -> str:
     return f"{value:,.{digits}f}"
 
 
-def _cell(row: Row, value: float | None, reference: float | None, server: str) -> str:
+def _cell(row: Row, figures: Figures, server: str) -> str:
+    value = figures.get(server, {}).get(row.metric)
     if value is None:
         return "–"
     text = _number(value, row.digits)
-    if row.compared and reference and server != REFERENCE:
-        text += f" ({value / reference:.2f}×)"
-    return text
+    base = row.base.value(figures, server, row.metric) if row.base is not None else None
+    return f"{text} ({value / base:.2f}×)" if base else text
 
 
-def _verdict(row: Row, value: float | None, reference: float | None) -> str:
-    if row.goal is None:
+def _verdict(row: Row, figures: Figures) -> str:
+    """The goal in words and, where the figures tell, whether the subject meets it."""
+    goal = row.goal
+    if goal is None:
         return ""
-    bound = row.goal.bound(reference)
+    words, bound = f"≤ {goal.limit:g}", None if goal.relative else goal.limit
+    if goal.relative and row.base is not None:
+        words += f" × {row.base.name}"
+        base = row.base.value(figures, SUBJECT, row.metric)
+        bound = None if base is None else goal.limit * base
+    value = figures.get(SUBJECT, {}).get(row.metric)
     if value is None or bound is None:
-        return f"{row.goal}"
-    return f"{row.goal} {'✓ ok' if value <= bound else '✗ over'}"
+        return words
+    return f"{words} {'✓ ok' if value <= bound else '✗ over'}"
 
 
 def render(samples: Samples, servers: Sequence[str], rows: Sequence[Row] = ROWS) -> str:
     """A Markdown table, padded to read well on a terminal too. Rows without a figure are left out."""
-    middle = medians(samples)
-    lines = [["pass-through chat", *servers, f"goal for {SUBJECT}"]]
+    figures = medians(samples)
+    lines = [["chat", *servers, f"goal for {SUBJECT}"]]
     for row in rows:
-        values = {server: middle.get(server, {}).get(row.metric) for server in servers}
-        if all(value is None for value in values.values()):
-            continue
-        reference = middle.get(REFERENCE, {}).get(row.metric)
-        cells = [_cell(row, values[server], reference, server) for server in servers]
-        lines.append([row.title, *cells, _verdict(row, middle.get(SUBJECT, {}).get(row.metric), reference)])
+        if any(row.metric in figures.get(server, {}) for server in servers):
+            cells = [_cell(row, figures, server) for server in servers]
+            lines.append([row.title, *cells, _verdict(row, figures)])
     return "\n".join(_aligned(lines))
 
 
