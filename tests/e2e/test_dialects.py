@@ -6,6 +6,8 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from tests.e2e.conftest import Play, Serve, remote
 from tests.support.client import request
 from tests.support.upstream import LAST_CHUNK, SSE_HEAD, Seen, Step, chunk, completion, plain
@@ -184,3 +186,40 @@ def test_models_are_listed_in_each_callers_form(serve: Serve) -> None:
     assert request(server.port, "GET", "/v1beta/models/two").json["name"] == "models/two"
     missing = request(server.port, "GET", "/v1beta/models/nope")
     assert (missing.status, missing.json["error"]["status"]) == (404, "NOT_FOUND")
+
+
+def test_embeddings_and_rankings_in_every_form(serve: Serve, lane: str) -> None:
+    server = serve(models={"double": {"backend": "scripted", "dimensions": 4}}, fast=lane == "fast")
+
+    def post(path: str, body: dict[str, Any]) -> Any:
+        answer = request(server.port, "POST", path, body)
+        assert answer.status == 200, answer.body
+        return answer.json
+
+    contents = {"content": {"parts": [{"text": "x"}]}}
+    vectors = [
+        post("/v1/embeddings", {"model": "double", "input": "x"})["data"][0]["embedding"],
+        post("/v2/embed", {"model": "double", "texts": ["x"], "input_type": "search_query"})["embeddings"][
+            "float"
+        ][0],
+        post("/tei/double/embed", {"inputs": "x"})[0],
+        post("/v1beta/models/double:embedContent", contents)["embedding"]["values"],
+        post("/v1beta/models/double:batchEmbedContents", {"requests": [contents]})["embeddings"][0]["values"],
+    ]
+    assert all(vector == pytest.approx(vectors[0]) and len(vector) == 4 for vector in vectors)
+
+    asked = {"query": "red wine", "documents": ["a car", "a red wine", "wine"], "model": "double"}
+    for path in ("/v1/rerank", "/rerank", "/v2/rerank"):
+        assert [each["index"] for each in post(path, {**asked, "top_n": 2})["results"]] == [1, 2]
+    ranked = post("/tei/double/rerank", {"query": "red wine", "texts": asked["documents"]})
+    assert [each["index"] for each in ranked] == [1, 2, 0]
+
+
+def test_legacy_completions(serve: Serve, lane: str) -> None:
+    server = serve(models={"double": {"backend": "scripted", "reply": "Hello there"}}, fast=lane == "fast")
+    found = request(server.port, "POST", "/v1/completions", {"model": "double", "prompt": "Say"})
+    assert (found.json["object"], found.json["choices"][0]["text"]) == ("text_completion", "Hello there")
+    streamed = request(
+        server.port, "POST", "/v1/completions", {"model": "double", "prompt": "x", "stream": True}
+    )
+    assert streamed.body.endswith(b"data: [DONE]\n\n")

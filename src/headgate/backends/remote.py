@@ -25,6 +25,7 @@ from headgate.core.messages import ChatRequest
 from headgate.core.operations import EmbedRequest, RerankRequest
 from headgate.dialects.dialect import Dialect
 from headgate.dialects.registry import dialect as find_dialect
+from headgate.upstream.credentials import Credentials
 from headgate.upstream.heads import complete_head, request_head
 from headgate.upstream.http import Pool
 from headgate.upstream.origin import Origin, environment_proxy, parse_base_url, parse_proxy
@@ -41,7 +42,7 @@ class Endpoint:
     Args:
         dialect: name in `headgate.dialects.registry`.
         path: follows the base URL, in place of the dialect's own path; `{model}` stands for the upstream's
-            name of the model, URL-quoted.
+            name of the model, URL-quoted, `{verb}` for what follows the colon in the dialect's own path.
         encoding: keywords for the dialect's `encode_request`: the vendor's quirks, as data.
         usage_when_asked: the upstream takes its dialect's wish for usage in a stream.
     """
@@ -61,7 +62,11 @@ class Preset:
         base_url: the vendor's own address; None where the operator must give one.
         key_env: environment variable that holds the key for the vendor's own address. It is never sent
             to another `base_url`: there the operator says `api_key` himself.
-        auth_header, auth_scheme: how the key travels.
+        auth_header, auth_scheme: how a key travels.
+        settings: class of the target's settings, where the vendor takes more than an address and a key.
+        credentials: makes what signs requests, where a fixed header is not enough; None from it: use the key.
+        address: the base URL from the settings, where the vendor's depends on them; None from it: `base_url`.
+        variables: from the settings, what stands in braces in the endpoints' paths besides `{model}`.
         version: path that follows the base URL, unless that ends in a version already (`/v1`, `/v1beta`).
         endpoints: for each operation the dialects that the vendor speaks, the one to translate into first.
     """
@@ -74,6 +79,10 @@ class Preset:
     auth_header: str = "authorization"
     auth_scheme: str = "Bearer "
     headers: Mapping[str, str] = field(default_factory=dict)
+    settings: type[RemoteSettings] | None = None
+    credentials: Callable[[Any], Credentials | None] | None = None
+    address: Callable[[Any], str | None] | None = None
+    variables: Callable[[Any], Mapping[str, str]] | None = None
 
 
 class RemoteSettings(TargetSettings):
@@ -107,14 +116,15 @@ def remote(preset: Preset) -> BackendType:
         assert isinstance(settings, RemoteSettings)
         return RemoteBackend(preset, settings, context)
 
-    return BackendType(RemoteSettings, build)
+    return BackendType(preset.settings or RemoteSettings, build)
 
 
 class RemoteBackend:
     """Performs operations at a remote API. Has only the raw lane: translation happens around it."""
 
     def __init__(self, preset: Preset, settings: RemoteSettings, context: BuildContext) -> None:
-        base_url = settings.base_url or preset.base_url
+        address = preset.address(settings) if preset.address is not None else None
+        base_url = settings.base_url or address or preset.base_url
         if base_url is None:
             raise ConfigError(
                 f"models.{context.model}: backend {preset.name!r} needs base_url, like http://127.0.0.1:8000/v1"
@@ -138,7 +148,9 @@ class RemoteBackend:
         )
         self._pool = context.pools.at(origin)
         self._preset = preset
-        self._fields = _fixed_fields(preset, settings, context, origin)
+        self._credentials = preset.credentials(settings) if preset.credentials is not None else None
+        self._fields = _fixed_fields(preset, settings, context, origin, signed=self._credentials is not None)
+        self._variables = preset.variables(settings) if preset.variables is not None else {}
         self._model = settings.model or context.model
         self._timeouts = context.timeouts
 
@@ -162,22 +174,24 @@ class RemoteBackend:
             return None
         endpoint = next((each for each in endpoints if each.dialect == dialect), endpoints[0])
         record = find_dialect(endpoint.dialect)
-        plain, stream = (self._head(endpoint, record, stream) for stream in (False, True))
-        return RemoteWire(record, self._model, self._timeouts, endpoint, self._pool, plain, stream)
+        plain, stream = (self._line(endpoint, record, stream) for stream in (False, True))
+        return RemoteWire(
+            record, self._model, self._timeouts, endpoint, self._pool, self._credentials, plain, stream
+        )
 
-    def _head(self, endpoint: Endpoint, record: Dialect, stream: bool) -> bytes:
+    def _line(self, endpoint: Endpoint, record: Dialect, stream: bool) -> RequestLine:
         origin = self._pool.origin
         path = record.path(self._model, stream)
         if endpoint.path is not None:
-            path = endpoint.path.format(model=quote(self._model, safe=""))
+            verb = path.rpartition(":")[2]
+            path = endpoint.path.format(model=quote(self._model, safe=""), verb=verb, **self._variables)
         target = f"{self._path}{path}"
-        if origin.forwards:
-            target = f"http://{origin.authority}{target}"
-        return request_head("POST", target, origin.authority, self._fields)
+        sent = f"http://{origin.authority}{target}" if origin.forwards else target
+        return RequestLine(target, request_head("POST", sent, origin.authority, self._fields))
 
 
 def _fixed_fields(
-    preset: Preset, settings: RemoteSettings, context: BuildContext, origin: Origin
+    preset: Preset, settings: RemoteSettings, context: BuildContext, origin: Origin, *, signed: bool
 ) -> list[tuple[bytes, bytes]]:
     """The header fields that are the same for every request. Raises ConfigError."""
     fields = {
@@ -188,7 +202,9 @@ def _fixed_fields(
         **preset.headers,
     }
     key = settings.api_key.get_secret_value() if settings.api_key is not None else None
-    if key is None and preset.key_env and settings.base_url is None:
+    if signed:
+        key = None
+    elif key is None and preset.key_env and settings.base_url is None:
         key = os.environ.get(preset.key_env)
         if not key:
             raise ConfigError(
@@ -210,6 +226,14 @@ def _fixed_fields(
 
 
 @dataclass(frozen=True, slots=True)
+class RequestLine:
+    """Where a request goes: its target as the upstream sees it, and its ready-made head."""
+
+    target: str
+    head: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class RemoteWire:
     """One operation's raw lane: everything of the request but its body is ready."""
 
@@ -218,8 +242,9 @@ class RemoteWire:
     timeouts: Timeouts
     _endpoint: Endpoint
     _pool: Pool
-    _plain_head: bytes
-    _stream_head: bytes
+    _credentials: Credentials | None
+    _plain: RequestLine
+    _stream: RequestLine
 
     @property
     def dialect(self) -> str:
@@ -231,10 +256,12 @@ class RemoteWire:
 
     @property
     def ready(self) -> bool:
-        return True
+        return self._credentials is None or self._credentials.ready()
 
     async def prepare(self) -> None:
-        """Nothing to bring up: connections are opened when they are needed."""
+        """Have credentials that last; connections are opened when they are needed. Raises Unavailable."""
+        if self._credentials is not None:
+            await self._credentials.headers("POST", self._pool.origin.authority, "/", b"")
 
     def encode(self, request: ChatRequest | EmbedRequest | RerankRequest) -> tuple[bytes, list[Loss]]:
         encode: EncodeRequest = self._dialect.encode_request  # type: ignore[attr-defined]
@@ -249,5 +276,9 @@ class RemoteWire:
         *,
         stream: bool = False,
     ) -> Exchange:
-        head = complete_head(self._stream_head if stream else self._plain_head, headers, len(body))
+        line = self._stream if stream else self._plain
+        if self._credentials is not None:
+            signed = self._credentials.sign("POST", self._pool.origin.authority, line.target, body)
+            headers = [*headers, *signed]
+        head = complete_head(line.head, headers, len(body))
         return self._pool.send(head, body, receiver, timeouts=self.timeouts, deadline=deadline)

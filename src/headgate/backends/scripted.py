@@ -34,7 +34,7 @@ from headgate.core.events import (
     UsageReported,
 )
 from headgate.core.messages import ChatRequest, Text
-from headgate.core.operations import EmbedRequest, EmbedResult
+from headgate.core.operations import EmbedRequest, EmbedResult, Ranked, RerankRequest, RerankResult
 
 
 class FaultSettings(SettingsModel):
@@ -63,7 +63,7 @@ class ScriptedSettings(TargetSettings):
 
 
 class ScriptedBackend:
-    """Chat and embeddings from a script; the same request always has the same answer."""
+    """Chat, embeddings and rankings from a script; the same request always has the same answer."""
 
     def __init__(self, settings: ScriptedSettings) -> None:
         self._script = settings
@@ -74,7 +74,7 @@ class ScriptedBackend:
 
     @property
     def operations(self) -> frozenset[Operation]:
-        return frozenset({Operation.CHAT, Operation.EMBED})
+        return frozenset({Operation.CHAT, Operation.EMBED, Operation.RERANK})
 
     @property
     def status(self) -> Status:
@@ -143,6 +143,19 @@ class ScriptedBackend:
         vectors = tuple(_vector(repr(each), size) for each in request.inputs)
         tokens = sum(len(each.split()) if isinstance(each, str) else len(each) for each in request.inputs)
         return EmbedResult(request.model, vectors, Usage(tokens, 0))
+
+    async def rerank(self, request: RerankRequest, call: Call) -> RerankResult:
+        """By the share of the query's words that a document has."""
+        if self._script.fault is not None:
+            await _strike(self._script.fault)
+        wanted = set(request.query.lower().split())
+        ranked = [
+            Ranked(index, len(wanted & set(document.lower().split())) / max(len(wanted), 1))
+            for index, document in enumerate(request.documents)
+        ]
+        ranked.sort(key=lambda each: (-each.score, each.index))
+        tokens = len(wanted) + sum(len(document.split()) for document in request.documents)
+        return RerankResult(request.model, tuple(ranked[: request.top_n]), Usage(tokens))
 
 
 async def _strike(fault: FaultSettings) -> None:

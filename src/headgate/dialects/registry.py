@@ -19,7 +19,14 @@ DIALECTS: Mapping[str, str] = {
     "gemini_embed_batch": "headgate.dialects.gemini:GEMINI_EMBED_BATCH",
     "converse": "headgate.dialects.bedrock:CONVERSE",
     "invoke_anthropic": "headgate.dialects.bedrock:INVOKE_ANTHROPIC",
+    "openai_completions": "headgate.dialects.openai_completions:OPENAI_COMPLETIONS",
+    "openai_responses": "headgate.dialects.openai_responses:OPENAI_RESPONSES",
     "openai_embeddings": "headgate.dialects.openai_embeddings:OPENAI_EMBEDDINGS",
+    "cohere_embed": "headgate.dialects.cohere:COHERE_EMBED",
+    "cohere_rerank": "headgate.dialects.cohere:COHERE_RERANK",
+    "jina_rerank": "headgate.dialects.jina:JINA_RERANK",
+    "tei_embed": "headgate.dialects.tei:TEI_EMBED",
+    "tei_rerank": "headgate.dialects.tei:TEI_RERANK",
 }
 
 

@@ -102,7 +102,14 @@ def _gemini(version: str) -> tuple[Endpoint, ...]:
 
 HOT_ENDPOINTS = (
     Endpoint("/v1/chat/completions", Operation.CHAT, "openai_chat"),
-    Endpoint("/v1/embeddings", Operation.EMBED, "openai_embeddings"),
+    Endpoint("/v1/completions", Operation.CHAT, "openai_completions"),
+    Endpoint("/v1/embeddings", Operation.EMBED, "openai_embeddings", stream=False),
+    Endpoint("/v2/embed", Operation.EMBED, "cohere_embed", stream=False),
+    Endpoint("/tei/{model}/embed", Operation.EMBED, "tei_embed", stream=False),
+    Endpoint("/v1/rerank", Operation.RERANK, "jina_rerank", stream=False),
+    Endpoint("/rerank", Operation.RERANK, "jina_rerank", stream=False),
+    Endpoint("/v2/rerank", Operation.RERANK, "cohere_rerank", stream=False),
+    Endpoint("/tei/{model}/rerank", Operation.RERANK, "tei_rerank", stream=False),
     Endpoint("/v1/messages", Operation.CHAT, "anthropic"),
     Endpoint("/v1/messages/count_tokens", Operation.COUNT_TOKENS, "anthropic_count", stream=False),
     *_gemini("v1beta"),

@@ -312,9 +312,52 @@ _MESSAGE = {
     "usage": {"input_tokens": 4, "output_tokens": 2},
 }
 
+_RERANK = {"model": "ranker", "query": "wine", "documents": ["a red wine", "a car"], "top_n": 1}
+_RANKED = {"model": "ranker", "results": [{"index": 0, "relevance_score": 0.98}]}
+_RERANK_TEXT = "As Jina and vLLM have it: the documents by their relevance to the query, best first."
+
 _BY_PATH: Mapping[str, Description] = {
     "/v1/chat/completions": CHAT,
     "/v1/embeddings": EMBEDDINGS,
+    "/v1/completions": _described(
+        "Text completion (legacy)",
+        "Chat",
+        "create_completion",
+        {"model": "smollm2", "prompt": "Once upon a time", "max_tokens": 20},
+        {
+            "id": "cmpl-1",
+            "object": "text_completion",
+            "created": 1763600000,
+            "model": "smollm2",
+            "choices": [{"index": 0, "text": " there was", "finish_reason": "length", "logprobs": None}],
+            "usage": _USAGE,
+        },
+        text="OpenAI's older form. Models that only chat answer the prompt as one user message.",
+    ),
+    "/v2/embed": _described(
+        "Cohere embeddings",
+        "Embeddings",
+        "cohere_embed",
+        {"model": "minilm", "texts": ["a red wine"], "input_type": "search_document"},
+        {"id": "e1", "embeddings": {"float": [[0.01, -0.03]]}, "texts": ["a red wine"]},
+    ),
+    "/embed": _described(
+        "Embeddings as Text Embeddings Inference has them",
+        "Embeddings",
+        "tei_embed",
+        {"inputs": ["a red wine"]},
+        [[0.01, -0.03]],
+    ),
+    "/v1/rerank": _described("Rerank", "Rerank", "rerank", _RERANK, _RANKED, text=_RERANK_TEXT),
+    "/rerank": _described("Rerank", "Rerank", "rerank_short", _RERANK, _RANKED, text=_RERANK_TEXT),
+    "/v2/rerank": _described("Cohere rerank", "Rerank", "cohere_rerank", _RERANK, _RANKED),
+    "tei:/rerank": _described(
+        "Rerank as Text Embeddings Inference has it",
+        "Rerank",
+        "tei_rerank",
+        {"query": "wine", "texts": ["a red wine", "a car"]},
+        [{"index": 0, "score": 0.98}, {"index": 1, "score": 0.02}],
+    ),
     "/v1/messages": _described("Anthropic message", "Anthropic", "create_message", _MESSAGES, _MESSAGE),
     "/v1/messages/count_tokens": _described(
         "Count a prompt's tokens",
@@ -386,7 +429,8 @@ _BY_PATH: Mapping[str, Description] = {
 def describe_endpoint(endpoint: Endpoint) -> Description:
     """By its path, or by what follows the model's name in it; unique ids where an API has two versions."""
     before, named, after = endpoint.path.partition("{model}")
-    found = _BY_PATH[after if named else endpoint.path]
+    prefix = "tei:" if endpoint.speaks == "tei_rerank" else ""
+    found = _BY_PATH[prefix + after if named else endpoint.path]
     version = before.split("/")[1] if named else ""
     if version.startswith("v"):
         found = replace(found, operation_id=f"{found.operation_id}_{version}")
