@@ -266,6 +266,29 @@ def test_citations_and_grounding_count_characters() -> None:
     assert [type(part) for part in parts(*late)] == [Text, ToolCall, Text]
 
 
+def test_citations_that_come_bit_by_bit_are_told_once() -> None:
+    one, two = ({"uri": f"https://{name}", "startIndex": 0, "endIndex": 1} for name in "ab")
+
+    def cited(*citations: Any, text: str = "x", **fields: Any) -> dict[str, Any]:
+        return answer(candidate({"text": text}, citationMetadata={"citations": list(citations)}, **fields))
+
+    for chunks in ([cited(one), cited(one, two, finish="STOP")], [cited(one), cited(two, finish="STOP")]):
+        result = fold(decode(as_sse(*chunks)))
+        (part,) = result.choices[0].parts
+        assert isinstance(part, Text)
+        assert [citation.url for citation in part.citations] == ["https://a", "https://b"]
+        body, _ = encode_result(result, AnswerOptions())
+        assert json.loads(body)["candidates"][0]["citationMetadata"] == {"citations": [one, two]}
+
+
+def test_log_probabilities_without_text_have_a_text_of_their_own() -> None:
+    wire = {"chosenCandidates": [{"token": "a", "logProbability": -1}]}
+    call = {"functionCall": {"name": "f"}}
+    result = fold(decode(as_sse(answer(candidate(call, finish="STOP", logprobsResult=wire)))))
+    assert [type(part) for part in result.choices[0].parts] == [ToolCall, Text]
+    assert result.choices[0].logprobs is not None
+
+
 def test_what_gateways_do_is_tolerated() -> None:
     done = b"data: [DONE]\n\n"
     early = as_sse(

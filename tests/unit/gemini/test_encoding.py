@@ -280,7 +280,6 @@ def test_every_setting_that_has_no_place_is_reported() -> None:
         "tool_choice.prediction",
         "parallel_tool_calls",
         "response_format.prediction",
-        "response_format.name",
         "response_format.description",
         "response_format.strict",
         "min_p",
@@ -425,7 +424,7 @@ FULL: dict[str, Any] = {
             "parts": [
                 {"text": "Look", "partMetadata": {"k": 1}},
                 {
-                    "inlineData": {"mimeType": "image/png", "data": "AAAA"},
+                    "inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="},
                     "mediaResolution": {"level": "MEDIA_RESOLUTION_HIGH"},
                 },
                 {"fileData": {"fileUri": "gs://b/v", "mimeType": "video/mp4"}, "videoMetadata": {"fps": 2}},
@@ -442,7 +441,7 @@ FULL: dict[str, Any] = {
                 {"codeExecutionResult": {"outcome": "OUTCOME_OK", "output": "1"}},
                 {"functionCall": {"name": "f", "args": {"x": 1.5, "big": 2**70}}, "thoughtSignature": "DDDD"},
                 {"functionCall": {"id": "own", "name": "g", "args": {}, "willContinue": False}},
-                {"inlineData": {"mimeType": "image/png", "data": "AAAA"}, "thoughtSignature": "EEEE"},
+                {"inlineData": {"mimeType": "image/png", "data": "iVBORw0KGgo="}, "thoughtSignature": "EEEE"},
                 {"text": "", "thought": True, "thoughtSignature": "FFFF"},
             ],
         },

@@ -22,7 +22,7 @@ CHUNKS = (
     answer(candidate({"functionCall": {"name": "f", "args": {"error": "x", "finishReason": "X"}}})),
 )
 LAST = answer(candidate(finish="STOP"), usageMetadata=usage(5, 9, 2))
-GIVEN = settings(max_examples=100, deadline=None, database=None)
+GIVEN = settings(max_examples=120, deadline=None, database=None)
 
 
 def watch(wire: bytes, *cuts: int, stream: bool = True) -> Any:

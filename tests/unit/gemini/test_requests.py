@@ -29,7 +29,8 @@ from headgate.dialects.gemini.vocabulary import is_made
 from headgate.dialects.sealed import seal
 
 HI: list[dict[str, Any]] = [{"role": "user", "parts": [{"text": "Hi"}]}]
-PIXEL = base64.b64encode(b"\x89PNG\xfb\xff").decode()
+PNG = b"\x89PNG\r\n\x1a\n\xfb\xff"
+PIXEL = base64.b64encode(PNG).decode()
 
 
 def read(stream: bool = False, **fields: Any) -> ChatRequest:
@@ -106,7 +107,7 @@ def test_a_field_in_both_spellings_is_refused() -> None:
 
 
 def test_media() -> None:
-    urlsafe = base64.urlsafe_b64encode(b"\x89PNG\xfb\xff").decode().rstrip("=")
+    urlsafe = base64.urlsafe_b64encode(PNG).decode().rstrip("=")
     assert parts(
         {"inlineData": {"mimeType": "image/png", "data": urlsafe, "displayName": "p"}},
         {"inlineData": {"mimeType": "audio/mp3", "data": "AAAA"}},
@@ -456,6 +457,7 @@ def test_bad_fields_are_named(param: str, fields: dict[str, Any]) -> None:
         ("[0].inlineData.data", {"inlineData": {"mimeType": "image/png", "data": "no base64!"}}),
         ("[0].inlineData.data", {"inlineData": {"mimeType": "image/png", "data": ""}}),
         ("[0].inlineData.data", {"inlineData": {"mimeType": "image/png"}}),
+        ("[0].inlineData.data", {"inlineData": {"mimeType": "image/PNG", "data": "AAAA"}}),
         ("[0].fileData.fileUri", {"fileData": {"mimeType": "image/png"}}),
         ("[0].functionCall.name", {"functionCall": {"args": {}}}),
         ("[0].functionCall.args", {"functionCall": {"name": "f", "args": "{}"}}),
@@ -481,7 +483,7 @@ def test_a_schema_within_schemas_without_end_is_refused() -> None:
 
 def test_a_thousand_tools_and_a_large_image_are_taken() -> None:
     tools = [{"functionDeclarations": [{"name": f"f{number}"} for number in range(1000)]}]
-    data = base64.b64encode(bytes(20 * 1024 * 1024)).decode()
+    data = base64.b64encode(PNG + bytes(20 * 1024 * 1024)).decode()
     image = [{"role": "user", "parts": [{"inlineData": {"mimeType": "image/png", "data": data}}]}]
     request = read(tools=tools, contents=image)
     assert len(request.tools) == 1000

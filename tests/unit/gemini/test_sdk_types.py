@@ -138,7 +138,7 @@ def test_what_the_sdk_writes_is_read() -> None:
         role="user",
         parts=[
             types.Part.from_text(text="Hi"),
-            types.Part.from_bytes(data=b"\xfb\xff", mime_type="image/png"),
+            types.Part.from_bytes(data=b"\xff\xd8\xff\xfb", mime_type="image/png"),
         ],
     )
     for by_alias in (True, False):
@@ -148,7 +148,7 @@ def test_what_the_sdk_writes_is_read() -> None:
         ]
         body = json.dumps({"contents": [dumped[0]], "generation_config": dumped[1]}).encode()
         request = decode_request(body, model="m")
-        assert request.messages == (Message("user", (Text("Hi"), Media("image", "image/png", "+/8="))),)
+        assert request.messages == (Message("user", (Text("Hi"), Media("image", "image/png", "/9j/+w=="))),)
         assert request.sampling == Sampling(temperature=0.5, top_k=40)
         assert request.reasoning == ReasoningOptions(budget_tokens=5)
 

@@ -35,7 +35,7 @@ class CandidateDecoder:
         self._called = False
         self._parts = 0
         self._cited = 0
-        self._decoder = PartDecoder(ToolCalls(f"{answer_id}/{index}"))
+        self._decoder = PartDecoder(ToolCalls(f"{answer_id}/{index}"), checked=False)
 
     @property
     def stop(self) -> Stop:

@@ -32,6 +32,8 @@ _DATA_FIELDS = (
     *("text", "inlineData", "fileData", "functionCall", "functionResponse"),
     *("executableCode", "codeExecutionResult", "toolCall", "toolResponse", "audioTranscription"),
 )
+_IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"RIFF")
 
 
 class ToolCalls:
@@ -68,10 +70,16 @@ class ToolCalls:
 
 
 class PartDecoder:
-    """One for each conversation, or for each candidate of an answer."""
+    """One for each conversation, or for each candidate of an answer.
 
-    def __init__(self, calls: ToolCalls) -> None:
+    Args:
+        calls: those of the conversation, or of the candidate.
+        checked: images must begin as images do. What an upstream sends is the caller's to judge.
+    """
+
+    def __init__(self, calls: ToolCalls, *, checked: bool = True) -> None:
         self._calls = calls
+        self._checked = checked
 
     def decode(self, value: object, path: str) -> list[Part]:
         """The neutral parts of one part: a signature comes out as a reasoning part before what it signs.
@@ -103,7 +111,7 @@ class PartDecoder:
             case "functionResponse":
                 return self._response(fields)
             case _:
-                return decode_media(fields, kind)
+                return _media(fields, kind, self._checked)
 
     def _call(self, fields: ProtoFields) -> ToolCall:
         body = ProtoFields.of(fields.take("functionCall"), fields.param("functionCall"))
@@ -124,7 +132,8 @@ class PartDecoder:
         for number, item in enumerate(body.repeated("parts") or ()):
             inner = ProtoFields.of(item, f"{body.param('parts')}[{number}]")
             kind = next((key for key in ("inlineData", "fileData") if inner.peek(key) is not None), None)
-            parts.append(Opaque(NAME, inner.rest()) if kind is None else decode_media(inner, kind))
+            part = Opaque(NAME, inner.rest()) if kind is None else _media(inner, kind, self._checked)
+            parts.append(part)
         rest = body.rest()
         if name is not None and name != known:
             rest["name"] = name
@@ -164,7 +173,7 @@ def _other(fields: ProtoFields, signature: str | None) -> list[Part]:
     return [Opaque(NAME, {**rest, "thoughtSignature": signature})]
 
 
-def decode_media(fields: ProtoFields, kind: str) -> Media:
+def _media(fields: ProtoFields, kind: str, checked: bool) -> Media:
     """The part whose `kind` is `inlineData` or `fileData`."""
     body = ProtoFields.of(fields.take(kind), fields.param(kind))
     name = body.text("displayName")
@@ -177,6 +186,8 @@ def decode_media(fields: ProtoFields, kind: str) -> Media:
     decoded = standard_base64(body.required_text("data"))
     if decoded is None or not decoded[1]:
         raise wrong_value(body.param("data"), "it must be base64 of at least one byte")
+    if checked and mime.lower() in _IMAGES and not decoded[1].startswith(_IMAGE_STARTS):
+        raise wrong_value(body.param("data"), "the bytes are no PNG, JPEG, GIF or WebP image")
     return Media(_media_kind(mime), mime, decoded[0], name=name, extensions=_media_rest(fields, kind, body))
 
 

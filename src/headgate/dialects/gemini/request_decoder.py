@@ -29,8 +29,8 @@ _VENDOR_FIELDS: Mapping[str, tuple[type | tuple[type, ...], str]] = {
 }
 """Fields that have no neutral place: kept in the extensions, their JSON type checked."""
 
-TIERS = {"standard": "default"}
-"""Service tiers that other dialects call otherwise."""
+TIERS: Mapping[str, str] = {"standard": "default", "flex": "flex", "priority": "priority"}
+"""Service tiers that other dialects have too, and what they call them."""
 
 
 def decode_request(body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest:
@@ -167,8 +167,14 @@ def _reasoning(thinking: ProtoFields) -> ReasoningOptions:
 
 
 def _service_tier(fields: ProtoFields) -> str | None:
-    tier = fields.text("serviceTier")
-    return None if tier is None else TIERS.get(tier.lower(), tier.lower())
+    """A tier that only this vendor knows stays what it is."""
+    tier = fields.peek("serviceTier")
+    if tier is not None and not isinstance(tier, str):
+        raise wrong_type(fields.param("serviceTier"), "a string", tier)
+    if tier is None or tier.lower() not in TIERS:
+        return None
+    fields.take("serviceTier")
+    return TIERS[tier.lower()]
 
 
 def _tools(fields: ProtoFields) -> tuple[Tool, ...]:

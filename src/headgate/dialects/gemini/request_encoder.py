@@ -85,8 +85,8 @@ def _put_rest(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) ->
             Loss("metadata", "the dialect's labels are for billing, and take other keys and values")
         )
     tier = request.service_tier
-    if tier in _TIERS or tier in ("flex", "priority", "unspecified"):
-        wire["serviceTier"] = _TIERS.get(tier, tier)
+    if tier in _TIERS:
+        wire["serviceTier"] = _TIERS[tier]
     elif tier not in (None, "auto"):
         losses.append(Loss("service_tier", "no tier of this vendor's"))
 
@@ -122,9 +122,8 @@ def _put_response_format(wanted: ResponseFormat, config: dict[str, Any], losses:
             config["responseJsonSchema"] = wanted.schema
         else:
             config["responseSchema"] = subset
-    for key in ("name", "description"):
-        if getattr(wanted, key) is not None:
-            losses.append(Loss(f"response_format.{key}", "the dialect's schemas have no such field"))
+    if wanted.description is not None:  # a name is only a label, and some dialects' callers must give one
+        losses.append(Loss("response_format.description", "the dialect's schemas have no such field"))
     if wanted.strict is False:
         losses.append(Loss("response_format.strict", "the target always holds to the schema"))
 
