@@ -12,7 +12,7 @@ from tests.unit.bedrock.aws import complaints
 
 CLAUDE = "eu.anthropic.claude-sonnet-4-20250514-v1:0"
 USER = {"role": "user", "content": [{"text": "Hi"}]}
-DATA = base64.b64encode(b"some bytes").decode()
+DATA = base64.b64encode(b"\x89PNG\r\n\x1a\n some bytes").decode()
 S3 = {"s3Location": {"uri": "s3://bucket/key", "bucketOwner": "123456789012"}}
 
 

@@ -18,7 +18,7 @@ from headgate.dialects.dialect import AnswerOptions, Framing
 from tests.unit.bedrock.aws import FRAMES, feed
 
 RED = base64.b64encode(b"redacted").decode()
-PNG = base64.b64encode(b"picture").decode()
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
 
 def delta(index: int, **fields: Any) -> tuple[str, Any]:

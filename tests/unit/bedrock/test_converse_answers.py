@@ -54,7 +54,7 @@ def test_the_sdk_reads_what_is_written() -> None:
     body, _ = encode_result(decode_result(json.dumps(ANSWER).encode()), AnswerOptions())
     parsed = parsed_answer(body)
     assert parsed["output"]["message"]["content"][3]["toolUse"]["input"] == {"x": 1}
-    assert parsed["output"]["message"]["content"][6]["image"]["source"]["bytes"] == b"picture"
+    assert parsed["output"]["message"]["content"][6]["image"]["source"]["bytes"] == b"\x89PNG\r\n\x1a\n"
     assert (parsed["stopReason"], parsed["usage"]["totalTokens"]) == ("tool_use", 20)
 
 

@@ -96,6 +96,7 @@ def test_a_bad_field_is_named(fields: dict[str, Any], param: str) -> None:
         ({"image": {"format": "png", "source": {}}}, ".image.source"),
         ({"image": {"format": "png", "source": {"bytes": DATA, **S3}}}, ".image.source"),
         ({"image": {"format": "png", "source": {"bytes": "no base64!"}}}, ".image.source.bytes"),
+        ({"image": {"format": "png", "source": {"bytes": "PGh0bWw+"}}}, ".image.source.bytes"),
         ({"image": {"format": "png", "source": {"bytes": "ü"}}}, ".image.source.bytes"),
         ({"image": {"format": "png", "source": {"bytes": ""}}}, ".image.source.bytes"),
         ({"image": {"format": "png", "source": {"s3Location": {}}}}, ".image.source.s3Location.uri"),
@@ -139,7 +140,7 @@ def test_large_requests_are_bounded() -> None:
         decode(toolConfig={"tools": [tool] * (MAX_ITEMS + 1)})
     with pytest.raises(InvalidRequest):
         decode(messages=[USER | {"content": [{"text": "a"}] * 9000}] * 2)
-    image = base64.b64encode(bytes(20_000_000)).decode()
+    image = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(20_000_000)).decode()
     (message,) = decode(
         messages=[{"role": "user", "content": [{"image": {"format": "png", "source": {"bytes": image}}}]}]
     ).messages

@@ -165,6 +165,11 @@ LOSSY = ChatResult(
 )
 
 
+def test_no_reasoning_is_nothing_lost() -> None:
+    result = ChatResult("i", "m", 1, (Choice(0, (Text("t"),), Stop("stop")),), Usage(1, 2, reasoning_tokens=0))
+    assert encode_result(result, AnswerOptions())[1] == []
+
+
 def test_losses_of_an_answer_are_listed_in_both_forms() -> None:
     _, losses = encode_result(LOSSY, AnswerOptions())
     _, stream_losses = encode(unfold(LOSSY))

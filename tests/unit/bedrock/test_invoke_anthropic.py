@@ -174,6 +174,18 @@ def test_a_stream_is_that_of_anthropic_in_frames() -> None:
     assert decode(b"".join(map(chunk, EVENTS))) == decode(WIRE)
 
 
+@pytest.mark.parametrize(
+    "form", [b'{"bytes":"%b"', b'{"bytes":"%b","p":"a', b'{"bytes":"%b" x}', b'{"bytes":"!%b"}']
+)
+def test_a_delta_of_no_usual_form_is_not_taken_for_one(form: bytes) -> None:
+    data = base64.b64encode(json.dumps(EVENTS[3], separators=(",", ":")).encode())
+    headers = compact_chunk(EVENTS[3])[12:].partition(b"{")[0]
+    wire = eventstream.encode_frame(headers, form % data)
+    decoder = INVOKE_ANTHROPIC.stream_decoder(FRAMES)
+    decoder.feed(b"".join(map(compact_chunk, EVENTS[:2])))
+    assert isinstance(error_of(decoder.feed(wire)), StreamBroken)
+
+
 def test_every_byte_split_gives_the_same_events() -> None:
     expected = decode(WIRE)
     for cut in range(len(WIRE)):

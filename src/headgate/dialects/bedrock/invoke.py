@@ -11,6 +11,7 @@ Source: Amazon Bedrock user guide, "Anthropic Claude Messages API"; API referenc
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
+from binascii import a2b_base64
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +26,7 @@ from headgate.core.messages import ChatRequest
 from headgate.dialects import anthropic, eventstream, sse
 from headgate.dialects.anthropic.stream_decoder import DELTA_START
 from headgate.dialects.bedrock.errors import encode_error_body, exception_from_event, stream_error_type
-from headgate.dialects.bedrock.wire_events import FrameReader, WireEvent, event_headers
+from headgate.dialects.bedrock.wire_events import FrameReader, WireEvent, event_headers, whole_frame
 from headgate.dialects.dialect import AnswerOptions, Observer, StreamDecoder, StreamEncoder
 from headgate.dialects.json_bodies import missing, wrong_type
 
@@ -174,6 +175,8 @@ class _FramedDecoder:
         events: list[ChatEvent] = []
         if self._failed:
             return events
+        if self._reader.idle and (delta := _delta(data)) is not None:
+            return self._inner.feed(DELTA_START + delta + b"\n\n")
         try:
             for event in self._reader.feed(data):
                 events += self._inner.feed(_as_sse(event))
@@ -227,18 +230,30 @@ class _FramedObserver:
         self._inner.end()
 
 
+_DATA_START = len(b'{"bytes":"')
 _DELTA_PAYLOAD = b'{"bytes":"' + b64encode(_DELTA_JSON[: len(_DELTA_JSON) // 3 * 3])
-_PAYLOAD_START = 12 + len(_CHUNK_HEADERS)
 
 
 def _is_delta(data: bytes) -> bool:
     """One whole frame that holds a delta, and nothing more."""
-    if not data.startswith(_DELTA_PAYLOAD, _PAYLOAD_START) or data[12:_PAYLOAD_START] != _CHUNK_HEADERS:
-        return False
+    payload = whole_frame(data, _CHUNK_HEADERS)
+    return payload is not None and payload.startswith(_DELTA_PAYLOAD)
+
+
+def _delta(data: bytes) -> bytes | None:
+    """The JSON of a delta, if `data` is one whole frame of the usual form. None says nothing."""
+    payload = whole_frame(data, _CHUNK_HEADERS)
+    if payload is None or not payload.startswith(_DELTA_PAYLOAD):
+        return None
+    end = payload.find(b'"', _DATA_START)
+    padding = payload[end:]  # `","p":"abc"}`, where it is there
+    if padding != b'"}' and not (padding.startswith(b'","p":"') and padding.count(b'"') == 5):
+        return None
     try:
-        return eventstream.frame_length(data, 0) == len(data)
-    except StreamBroken:
-        return False
+        delta = a2b_base64(payload[_DATA_START:end], strict_mode=True)
+    except ValueError:
+        return None
+    return None if b"\n" in delta or b"\r" in delta else delta
 
 
 def stream_encoder(options: AnswerOptions) -> StreamEncoder:

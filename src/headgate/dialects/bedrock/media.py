@@ -67,6 +67,8 @@ _FORMATS = {
 }
 _FORMAT = re.compile(r"[a-z0-9_-]{1,32}")
 _TEXTUAL = re.compile(r"text/|application/(json|xml|yaml|x-yaml|javascript|toml)\b|.*\+(json|xml)$")
+_IMAGES = ("iVBORw", "/9j/", "R0lGOD", "UklGR")
+"""How PNG, JPEG, GIF and WebP begin, in base64."""
 _PDF = "JVBERi"  # "%PDF" in base64
 
 
@@ -88,6 +90,8 @@ def decode_media(block: str, fields: Fields) -> Media:
         extra["format"] = word
     name = fields.required_text("name") if block == "document" else None
     data, url = _source(fields.required_fields("source"), block, extra)
+    if mime in _FORMATS["image"] and data is not None and not data.startswith(_IMAGES):
+        raise wrong_value(fields.param("source.bytes"), "it holds no PNG, JPEG, GIF or WebP image")
     if mime is None and "told" in extra:
         mime, extra["format"] = "text/plain", None
     extra |= fields.rest()

@@ -66,7 +66,17 @@ class Reader(Protocol):
 
 
 _PRELUDE = struct.Struct(">III")
-_DELTA_END = 12 + len(DELTA_HEADERS)
+
+
+def whole_frame(data: bytes, headers: bytes) -> bytes | None:
+    """The payload, if `data` is one frame with these headers and nothing else. None says nothing."""
+    start = 12 + len(headers)
+    if data[12:start] != headers:
+        return None
+    total, length, checksum = _PRELUDE.unpack_from(data)
+    if total != len(data) or length != len(headers) or crc32(data[:8]) != checksum:
+        return None
+    return data[start:-4] if crc32(data[:-4]) == int.from_bytes(data[-4:], "big") else None
 
 
 class FrameReader(Reader):
@@ -80,12 +90,7 @@ class FrameReader(Reader):
 
     @override
     def delta(self, data: bytes) -> bytes | None:
-        if data[12:_DELTA_END] != DELTA_HEADERS:
-            return None
-        total, headers, checksum = _PRELUDE.unpack_from(data)
-        if total != len(data) or headers != len(DELTA_HEADERS) or crc32(data[:8]) != checksum:
-            return None
-        return data[_DELTA_END:-4] if crc32(data[:-4]) == int.from_bytes(data[-4:], "big") else None
+        return whole_frame(data, DELTA_HEADERS)
 
     @override
     def feed(self, data: bytes) -> Iterator[WireEvent]:
