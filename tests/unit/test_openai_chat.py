@@ -67,7 +67,7 @@ CONVERSATION: list[dict[str, Any]] = [
         "content": "Let me look.",
         "tool_calls": [
             {"id": "a", "type": "function", "function": {"name": "f", "arguments": '{"x": 1'}},
-            {"id": "b", "type": "custom", "custom": {"name": "g", "input": "raw"}, "index": 1},
+            {"id": "b", "type": "custom", "custom": {"name": "g", "input": "raw"}, "x": 1},
         ],
     },
     {"role": "tool", "tool_call_id": "a", "content": "1"},
@@ -195,6 +195,12 @@ def test_neutral_meaning_of_the_messages() -> None:
     assert isinstance(result, ToolResult)
     assert call.id == result.call_id
     assert request.messages[8].parts == (Refusal("No."),)
+
+
+def test_a_calls_place_in_its_stream_says_nothing() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}, "index": 0}
+    request = decode(messages=[{"role": "assistant", "tool_calls": [call]}])
+    assert request.messages[0].parts == (ToolCall("a", "f", "{}"),)
 
 
 def test_neutral_meaning_of_the_settings() -> None:

@@ -166,7 +166,9 @@ LOSSY = ChatResult(
 
 
 def test_no_reasoning_is_nothing_lost() -> None:
-    result = ChatResult("i", "m", 1, (Choice(0, (Text("t"),), Stop("stop")),), Usage(1, 2, reasoning_tokens=0))
+    result = ChatResult(
+        "i", "m", 1, (Choice(0, (Text("t"),), Stop("stop")),), Usage(1, 2, reasoning_tokens=0)
+    )
     assert encode_result(result, AnswerOptions())[1] == []
 
 

@@ -237,5 +237,6 @@ def _tool_call(fields: Fields) -> ToolCall:
     name = body.required_text("name")
     text = body.required_text(arguments)
     hint = take_hint(fields)
+    fields.rest().pop("index", None)  # its place in a stream, echoed by clients that put the stream together
     rest = extended(fields.rest(), kind, body.rest())
     return ToolCall(call_id, name, text, kind, cache=hint, extensions=rest)
