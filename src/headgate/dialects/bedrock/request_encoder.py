@@ -179,12 +179,13 @@ def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -
 
 
 def _tool(tool: Tool, path: str, losses: list[Loss]) -> dict[str, Any] | None:
-    losses += foreign_losses(tool.extensions, path)
     extra = own(tool.extensions)
+    if tool.kind != "function" and not extra:
+        losses.append(Loss(path, f"a tool of the kind {tool.kind!r} has no place in this dialect"))
+        return None
+    losses += foreign_losses(tool.extensions, path)
     if tool.kind != "function":
-        if not extra:
-            losses.append(Loss(path, f"a tool of the kind {tool.kind!r} has no place in this dialect"))
-        return extra or None
+        return extra
     spec: dict[str, Any] = {"name": tool.name}
     if tool.description:
         spec["description"] = tool.description
