@@ -92,6 +92,8 @@ class AnswerDecoder:
         try:
             value = _decode(data)
         except (ValueError, RecursionError):
+            if data == b"[DONE]":  # not this vendor's, but some gateways send it
+                return
             raise StreamBroken("The upstream sent an event that is not JSON.") from None
         self.take_object(value, events)
 
@@ -228,7 +230,7 @@ class StreamDecoder:
                 data = self._look_at_start(data)
             if self._array is None:
                 for event in self._sse.feed(data):
-                    self._take(event, events)
+                    self._answer.take(event.data, events)
             else:
                 for element in self._array.feed(data):
                     self._answer.take(element, events)
@@ -242,7 +244,7 @@ class StreamDecoder:
         events: list[ChatEvent] = []
         try:
             for event in self._sse.end():
-                self._take(event, events)
+                self._answer.take(event.data, events)
             if self._array is not None and not self._array.complete:
                 raise StreamBroken(
                     "The upstream's stream ended within its JSON array.", code="upstream_stream_cut"
@@ -260,10 +262,6 @@ class StreamDecoder:
             if data[:1] in (b"[", b"{"):
                 self._array = ArrayDecoder()
         return data
-
-    def _take(self, event: sse.ServerSentEvent, events: list[ChatEvent]) -> None:
-        if event.data != b"[DONE]":  # not this vendor's, but some gateways send it
-            self._answer.take(event.data, events)
 
     def _fail(self, error: HeadgateError, events: list[ChatEvent]) -> None:
         self._ended = True
