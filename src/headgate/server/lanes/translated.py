@@ -177,21 +177,20 @@ class TranslatedChat(_Translated):
         """A plain answer, or one that comes whole although a stream was asked for."""
         try:
             result = self._chat.decode_result(b"".join(self._parts))
+            if self._stream:
+                kind = self._caller.stream_types[self._options.framing].encode("ascii")
+                body = b"".join([self._encoder.encode(event) for event in unfold(result)])
+            else:
+                kind = b"application/json"
+                body, losses = self._caller.encode_result(result, self._options)
+                self.losses += losses
         except HeadgateError as error:
             self._receiver.on_fail(error)
             return
-        events = unfold(result)
-        for event in events:
+        for event in unfold(result):
             self._note(event)
-        if self._stream:
-            own = self._caller.stream_types[self._options.framing].encode("ascii")
-            self._receiver.on_head(self._status, [(b"content-type", own)])
-            self._receiver.on_data(b"".join([self._encoder.encode(event) for event in events]))
-        else:
-            body, losses = self._caller.encode_result(result, self._options)
-            self.losses += losses
-            self._receiver.on_head(self._status, JSON_HEAD)
-            self._receiver.on_data(body)
+        self._receiver.on_head(self._status, [(b"content-type", kind)])
+        self._receiver.on_data(body)
         self._receiver.on_end()
 
     @override
