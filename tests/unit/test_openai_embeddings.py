@@ -119,6 +119,17 @@ def test_a_request_to_an_upstream() -> None:
     assert [loss.path for loss in encode_request(foreign)[1]] == ["truncate"]
 
 
+def test_upstreams_differ() -> None:
+    body, losses = encode_request(
+        decode(dimensions=4, user="u"),
+        encoding_format=None,
+        dimensions_field="output_dimension",
+        takes_user=False,
+    )
+    assert json.loads(body) == {"model": "m", "input": ["a"], "output_dimension": 4}
+    assert [loss.path for loss in losses] == ["user"]
+
+
 def test_an_upstreams_answer_is_put_in_order() -> None:
     def item(index: int, embedding: Any) -> dict[str, Any]:
         return {"object": "embedding", "index": index, "embedding": embedding}

@@ -30,6 +30,7 @@ def embeddings(path: str | None = None, **encoding: Any) -> Endpoint:
     return Endpoint("openai_embeddings", path, encoding)
 
 
+RESPONSES = Endpoint("openai_responses")
 _RERANK = Endpoint("jina_rerank")
 _SERVER = {
     Operation.CHAT: (chat(profiles.COMPATIBLE), completions(profiles.COMPATIBLE)),
@@ -40,7 +41,7 @@ OPENAI = remote(
     Preset(
         "openai",
         {
-            Operation.CHAT: (chat(profiles.OPENAI), completions(profiles.OPENAI)),
+            Operation.CHAT: (chat(profiles.OPENAI), completions(profiles.OPENAI), RESPONSES),
             Operation.EMBED: (embeddings(),),
         },
         base_url="https://api.openai.com/v1",
@@ -109,7 +110,7 @@ DEEPSEEK = remote(
 XAI = remote(
     Preset(
         "xai",
-        {Operation.CHAT: (chat(profiles.XAI),)},
+        {Operation.CHAT: (chat(profiles.XAI), RESPONSES)},
         base_url="https://api.x.ai/v1",
         key_env="XAI_API_KEY",
     )
@@ -176,9 +177,7 @@ JINA = remote(
     )
 )
 OLLAMA = remote(Preset("ollama", _SERVER, base_url="http://127.0.0.1:11434/v1"))
-VLLM = remote(
-    Preset("vllm", {**_SERVER, Operation.RERANK: (_RERANK,)}, base_url="http://127.0.0.1:8000/v1")
-)
+VLLM = remote(Preset("vllm", {**_SERVER, Operation.RERANK: (_RERANK,)}, base_url="http://127.0.0.1:8000/v1"))
 LLAMA_CPP = remote(
     Preset("llama-cpp", {**_SERVER, Operation.RERANK: (_RERANK,)}, base_url="http://127.0.0.1:8080/v1")
 )

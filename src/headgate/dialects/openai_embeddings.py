@@ -112,21 +112,32 @@ def _tokens(value: object, param: str) -> tuple[int, ...]:
 
 
 def encode_request(
-    request: EmbedRequest, *, model: str | None = None, encoding_format: str | None = "base64"
+    request: EmbedRequest,
+    *,
+    model: str | None = None,
+    encoding_format: str | None = "base64",
+    dimensions_field: str = "dimensions",
+    takes_user: bool = True,
 ) -> tuple[bytes, list[Loss]]:
     """The request for an upstream, which is asked for base64: a quarter of the bytes, no digits to parse.
 
-    `decode_result` reads either form, so that None does as well, for an upstream that refuses the field.
+    Args:
+        encoding_format: None for an upstream that refuses the field; `decode_result` reads either form.
+        dimensions_field: what the upstream calls the length of the vectors.
+        takes_user: the upstream knows `user`.
     """
     wire: dict[str, Any] = {"model": model or request.model, "input": request.inputs}
     if encoding_format is not None:
         wire["encoding_format"] = encoding_format
     if request.dimensions is not None:
-        wire["dimensions"] = request.dimensions
-    if request.user is not None:
+        wire[dimensions_field] = request.dimensions
+    losses = foreign_losses(request.extensions, NAME)
+    if request.user is not None and takes_user:
         wire["user"] = request.user
+    elif request.user is not None:
+        losses.append(Loss("user", "the target has no such setting"))
     extra = {key: value for key, value in _own(request).items() if key != "encoding_format"}
-    return encode(wire | extra), foreign_losses(request.extensions, NAME)
+    return encode(wire | extra), losses
 
 
 def foreign_losses(extensions: Extensions, name: str) -> list[Loss]:
