@@ -94,7 +94,7 @@ class Router:
 
     def _unknown(self, model: str) -> str:
         shown = model if len(model) <= 100 else model[:100] + "…"
-        near = difflib.get_close_matches(model[:100], self._by_name, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(model[:100], self._by_name, n=3, cutoff=0.6)
         if near:
             return f"The model {shown!r} does not exist; did you mean {' or '.join(map(repr, near))}?"
         return f"The model {shown!r} does not exist; GET /v1/models lists those that do"
