@@ -28,6 +28,7 @@ _TYPES: Mapping[int, str] = {
     429: "ThrottlingException",
     500: "InternalServerException",
     503: "ServiceUnavailableException",
+    529: "ServiceUnavailableException",
 }
 STATUSES: Mapping[str, int] = {
     "validationException": 400,
