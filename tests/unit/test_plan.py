@@ -50,7 +50,7 @@ def test_only_targets_that_can_do_it_are_planned() -> None:
     assert sorted(names(both, rng, Operation.EMBED)) == ["a", "e"]
     assert names(both, rng, Operation.PREDICT) == []
     assert names(Route("m", (embeds,)), rng) == []
-    assert both.operations == {Operation.CHAT, Operation.EMBED}
+    assert both.operations == {Operation.CHAT, Operation.EMBED, Operation.RERANK}
 
 
 def router(*models: str, aliases: Mapping[str, str] | None = None) -> Router:
@@ -90,3 +90,9 @@ def test_a_wire_is_made_once() -> None:
     plain = target("a")
     assert plain.wire(Operation.CHAT, "openai_chat") is None
     assert plain.wire(Operation.CHAT, "openai_chat") is None
+
+
+def test_tokens_are_counted_for_whatever_chats() -> None:
+    embeds = Target("e", OnlyEmbeds(ScriptedSettings(backend="scripted")), "scripted")
+    both = Route("m", (target("a"), embeds))
+    assert names(both, random.Random(1), Operation.COUNT_TOKENS) == ["a"]
