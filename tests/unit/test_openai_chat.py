@@ -30,6 +30,7 @@ from headgate.dialects.json_bodies import MAX_ITEMS
 from headgate.dialects.openai_chat import OPENAI_CHAT, Profile, decode_request, encode_request
 
 TAKES_ALL = Profile(max_tokens_field="max_completion_tokens", developer_role=True, cache_control=True)
+PNG = "data:image/png;base64,iVBORw0KGgo="
 USER = {"role": "user", "content": "Hi"}
 
 
@@ -50,10 +51,10 @@ CONVERSATION: list[dict[str, Any]] = [
         "role": "user",
         "content": [
             {"type": "text", "text": "What is this?"},
-            {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}},
+            {"type": "image_url", "image_url": {"url": PNG, "detail": "low"}},
             {"type": "image_url", "image_url": {"url": "https://x/y.png", "format": "png"}, "extra": 1},
             {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}},
-            {"type": "file", "file": {"file_data": "data:application/pdf;base64,AA", "filename": "a.pdf"}},
+            {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA", "filename": "a.pdf"}},
             {"type": "file", "file": {"file_id": "file-1"}},
             {"type": "file", "file": {"file_data": "AAAA"}, "prompt_cache_breakpoint": {"mode": "explicit"}},
             {"type": "video_url", "video_url": {"url": "https://x/y.mp4"}},
@@ -174,7 +175,7 @@ def test_neutral_meaning_of_the_messages() -> None:
     user, assistant, tool = request.messages[2], request.messages[3], request.messages[4]
     assert user.parts[:4] == (
         Text("What is this?"),
-        Media("image", "image/png", "AAAA", detail="low"),
+        Media("image", "image/png", "iVBORw0KGgo=", detail="low"),
         Media(
             "image",
             url="https://x/y.png",
@@ -285,6 +286,26 @@ def test_route_may_hold_model_and_stream() -> None:
         ({"tools": [{"type": "function"}]}, "tools[0].function", "missing_required_parameter"),
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name", None),
         ({"functions": [{"name": 1}]}, "functions[0].name", "invalid_type"),
+        (
+            {"functions": [{"name": "f", "parameters": {"type": 1}}]},
+            "functions[0].parameters.type",
+            "invalid_type",
+        ),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": []}}}]},
+            "tools[0].function.parameters.properties",
+            "invalid_type",
+        ),
+        (
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "n", "schema": {"required": "x"}},
+                }
+            },
+            "response_format.json_schema.schema.required",
+            "invalid_type",
+        ),
         ({"tool_choice": "maybe"}, "tool_choice", "invalid_value"),
         ({"tool_choice": 1}, "tool_choice", "invalid_type"),
         ({"tool_choice": {"type": "function"}}, "tool_choice.function", None),
@@ -312,9 +333,18 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], param: str, code: str | 
         ({"type": "image_url"}, ".image_url"),
         ({"type": "image_url", "image_url": "https://x"}, ".image_url"),
         ({"type": "image_url", "image_url": {"url": 1}}, ".image_url.url"),
-        ({"type": "input_audio", "input_audio": {"data": "x"}}, ".input_audio.format"),
+        ({"type": "input_audio", "input_audio": {"data": "AAAA"}}, ".input_audio.format"),
         ({"type": "file", "file": {}}, ".file"),
         ({"type": "file", "file": {"file_id": "a", "file_data": "b"}}, ".file"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}, ".image_url.url"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,"}}, ".image_url.url"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,A"}}, ".image_url.url"),
+        ({"type": "image_url", "image_url": {"url": "data:image/png,raw"}}, ".image_url.url"),
+        ({"type": "image_url", "image_url": {"url": "data:text/plain;base64,AAAA"}}, ".image_url.url"),
+        ({"type": "video_url", "video_url": {"url": "data:video/mp4;base64,é"}}, ".video_url.url"),
+        ({"type": "input_audio", "input_audio": {"data": "A", "format": "wav"}}, ".input_audio.data"),
+        ({"type": "file", "file": {"file_data": "no base64"}}, ".file.file_data"),
+        ({"type": "file", "file": {"file_data": "data:a/b;base64,A"}}, ".file.file_data"),
     ],
 )
 def test_a_wrong_content_part_is_named(part: Any, param: str) -> None:
@@ -363,6 +393,17 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest) as caught:
         decode_request(body)
     assert caught.value.status == 400
+
+
+def test_a_large_image_and_a_thousand_tools_are_taken() -> None:
+    image = PNG.removesuffix("=") + "A" + "A" * (20 * 1024 * 1024)
+    part = {"type": "image_url", "image_url": {"url": image}}
+    tools = [{"type": "function", "function": {"name": f"f{number}"}} for number in range(1000)]
+    request = decode(messages=[{"role": "user", "content": [part]}], tools=tools)
+    assert len(request.tools) == 1000
+    damaged = image[:-4] + "é==="
+    with pytest.raises(InvalidRequest):
+        decode(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": damaged}}]}])
 
 
 def test_the_record_holds_the_codec() -> None:

@@ -19,6 +19,7 @@ from headgate.core.messages import (
 )
 from headgate.dialects.json_bodies import Fields, bounded, missing, wrong_type, wrong_value
 from headgate.dialects.openai_chat.caching import hinted, take_hint
+from headgate.dialects.openai_chat.payloads import check_base64, check_image
 from headgate.dialects.openai_chat.reasoning import (
     GEMINI,
     Detail,
@@ -181,15 +182,18 @@ def _linked(fields: Fields, kind: str) -> Media:
     detail = link.text("detail")
     extensions = extended(fields.rest(), kind, link.rest())
     media: MediaKind = "image" if kind == "image_url" else "video"
-    mime, data = split_data_url(url)
+    mime, data = split_data_url(url, link.param("url"))
     if data is None:
         return Media(media, url=url, detail=detail, extensions=extensions)
+    if media == "image":
+        check_image(mime, data, link.param("url"))
     return Media(media, mime, data, detail=detail, extensions=extensions)
 
 
 def _audio(fields: Fields) -> Media:
     sound = fields.required_fields("input_audio")
     data = sound.required_text("data")
+    check_base64(data, sound.param("data"))
     form = sound.required_text("format")
     mime = AUDIO_TYPES.get(form, f"audio/{form}")
     return Media("audio", mime, data, extensions=extended(fields.rest(), "input_audio", sound.rest()))
@@ -203,14 +207,26 @@ def _file(fields: Fields) -> Media:
     extensions = extended(fields.rest(), "file", file.rest())
     if data is None:
         return Media("file", file_id=file_id, name=name, extensions=extensions)
-    mime, inner = split_data_url(data)
+    mime, inner = split_data_url(data, file.param("file_data"))
+    if inner is None:
+        check_base64(data, file.param("file_data"))
     return Media("file", mime, data if inner is None else inner, name=name, extensions=extensions)
 
 
-def split_data_url(url: str) -> tuple[str | None, str | None]:
-    """MIME type and base64 text of a data URL (RFC 2397); (None, None) for any other URL."""
+def split_data_url(url: str, param: str) -> tuple[str | None, str | None]:
+    """MIME type and base64 text of a data URL (RFC 2397); (None, None) for any other URL.
+
+    Raises:
+        InvalidRequest: a data URL that is not base64.
+    """
+    if url[:5].lower() != "data:":
+        return None, None
     found = _DATA_URL.match(url)
-    return (found[1], url[found.end() :]) if found else (None, None)
+    if found is None:
+        raise wrong_value(param, "a data URL must read 'data:<type>;base64,<data>'")
+    data = url[found.end() :]
+    check_base64(data, param)
+    return found[1], data
 
 
 def _signed_call(fields: Fields, details: list[Detail]) -> list[Part]:

@@ -19,6 +19,7 @@ from headgate.core.messages import (
 from headgate.dialects.json_bodies import MAX_ITEMS, Fields, decode_object, missing, wrong_type, wrong_value
 from headgate.dialects.openai_chat.caching import take_hint
 from headgate.dialects.openai_chat.message_decoder import MessageDecoder
+from headgate.dialects.openai_chat.payloads import check_schema
 from headgate.dialects.openai_chat.vocabulary import extended
 
 _VENDOR_FIELDS: Mapping[str, type] = {
@@ -182,6 +183,7 @@ def _tool(fields: Fields) -> Tool:
 def _function(body: Fields, marks: Mapping[str, Any]) -> Tool:
     name = body.required_text("name")
     description, parameters = body.text("description"), body.mapping("parameters")
+    check_schema(parameters, body.param("parameters"))
     strict = body.boolean("strict")
     return Tool(name, description, parameters, strict, extensions=extended({**marks, **body.rest()}))
 
@@ -239,11 +241,13 @@ def _response_format(fields: Fields) -> ResponseFormat | None:
             return ResponseFormat(kind, extensions=extended(choice.rest()))
         case "json_schema":
             body = choice.required_fields("json_schema")
+            schema = body.mapping("schema")
+            check_schema(schema, body.param("schema"))
             return ResponseFormat(
                 "json_schema",
                 name=body.required_text("name"),
                 description=body.text("description"),
-                schema=body.mapping("schema"),
+                schema=schema,
                 strict=body.boolean("strict"),
                 extensions=extended(choice.rest(), "json_schema", body.rest()),
             )
