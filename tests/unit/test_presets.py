@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -405,3 +407,26 @@ def test_what_becomes_part_of_an_address_is_checked(name: str, settings: dict[st
 def test_settings_of_a_row_are_those_of_a_remote_api() -> None:
     for name in ROWS:
         assert issubclass(Registry()[name], RemoteSettings)
+
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_page_tells_of_every_row(name: str) -> None:
+    row = ROWS[name]
+    lines = [
+        line for line in (DOCS / "backends.md").read_text().splitlines() if line.startswith(f"| `{name}`")
+    ]
+    assert len(lines) == 1
+    if name in ("openai-compatible", "azure-openai"):
+        return
+    told = set(re.findall(r"`([\w]+)`", lines[0]))
+    assert {dialect for operation, dialect in row.routes if operation is not COUNT} <= told
+    assert row.key is None or not row.key[0] or row.key[0] in told
+    assert name in ("vertex", "bedrock") or row.address[0] in lines[0]
+
+
+def test_the_page_tells_of_every_dialect() -> None:
+    told = set(re.findall(r"`(\w+)`", (DOCS / "dialects.md").read_text()))
+    assert set(DIALECTS) <= told
