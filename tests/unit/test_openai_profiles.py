@@ -102,7 +102,9 @@ def test_what_the_model_does_anyway_is_no_loss() -> None:
     assert losses == []
 
 
-@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4.1", "gpt-35-turbo", "gpt-5-chat-latest", "omni-moderation"])
+@pytest.mark.parametrize(
+    "model", ["gpt-4o", "gpt-4.1", "gpt-35-turbo", "gpt-5-chat-latest", "omni-moderation"]
+)
 def test_other_models_take_it(model: str) -> None:
     wire, losses = send(OPENAI, model, sampling=WARM)
     assert (wire["temperature"], wire["top_logprobs"], losses) == (0.2, 2, [])
