@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openai.lib.streaming._deltas import accumulate_delta
 
 from headgate.core.errors import InvalidRequest
-from headgate.core.events import ChatEvent, Finished, Started, Stop
+from headgate.core.events import ChatEvent, Finished, PartEnded, PartStarted, Started, Stop
 from headgate.core.fold import fold, unfold
 from headgate.core.messages import ChatRequest, Message, Part, Reasoning, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
@@ -435,3 +435,29 @@ def test_any_details_are_read_or_refused(details: list[Any]) -> None:
 def test_any_details_in_a_stream_keep_the_rules(deltas: list[Any]) -> None:
     wire = b"".join(chunk(choice({"reasoning": "r", "reasoning_details": each})) for each in deltas)
     fold(decode(wire + chunk(choice({}, "stop")) + DONE))
+
+
+def test_parts_that_open_with_all_they_hold() -> None:
+    parts: tuple[Part, ...] = (
+        SIGNED,
+        Reasoning(data="enc", redacted=True, origin="anthropic"),
+        Reasoning(extensions={"openai_chat": {"detail": {"type": "x"}}}),
+        Text("a"),
+    )
+    events: list[ChatEvent] = [Started("i", "m", 1)]
+    for index, part in enumerate(parts):
+        events += [PartStarted(index, part), PartEnded(index)]
+    encoder = StreamEncoder(AnswerOptions())
+    wire = b"".join(encoder.encode(event) for event in [*events, Finished((Stop("stop"),))])
+    deltas = [json.loads(event.data)["choices"][0]["delta"] for event in sse.Decoder().feed(wire)[:-1]]
+    assert next_turn(collected(deltas)) == parts
+
+
+def test_unknown_fields_of_a_call_are_kept() -> None:
+    call = {**CALL, "vendor": 1, "function": {"name": "f", "arguments": "{}", "inner": 2}}
+    wire = chunk(choice({"tool_calls": [{**call, "index": 0}]})) + chunk(choice({}, "tool_calls")) + DONE
+    message = message_of(fold(decode(wire)))
+    assert message["tool_calls"] == [call]
+    encoder = StreamEncoder(AnswerOptions())
+    streamed = b"".join(encoder.encode(event) for event in decode(wire))
+    assert fold(decode(streamed)).choices == fold(decode(wire)).choices
