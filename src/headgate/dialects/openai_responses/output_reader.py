@@ -30,12 +30,13 @@ _CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
 
 @dataclass(slots=True)
 class OpenPart:
-    """A part that has been started. `size` is in characters."""
+    """A part that has been started. `size` is in characters; only output texts are `citable`."""
 
     index: int
     field: DeltaField
     size: int = 0
     citations: int = 0
+    citable: bool = False
     ended: bool = False
 
 
@@ -85,9 +86,8 @@ class OutputReader:
     def cited(self, index: int, place: Place, annotation: object, events: list[ChatEvent]) -> None:
         item = self._items.get(index)
         part = None if item is None or item.done else item.parts.get(place)
-        if part is not None and not part.ended and isinstance(annotation, dict):
-            part.citations += 1
-            events.append(PartCited(part.index, citation_from_wire(annotation)))
+        if part is not None and not part.ended:
+            _cite(part, annotation, events)
 
     def part_done(self, index: int, place: Place, events: list[ChatEvent]) -> None:
         """A message's content part is complete; a text of a reasoning item may still be followed by data."""
@@ -147,13 +147,8 @@ class OutputReader:
             annotations = part.get("annotations")
             cited = annotations if isinstance(annotations, list) else []
             for each in cited[opened.citations :]:
-                self._cite(opened, each, events)
+                _cite(opened, each, events)
             self._end(opened, events)
-
-    def _cite(self, part: OpenPart, annotation: object, events: list[ChatEvent]) -> None:
-        part.citations += 1
-        if isinstance(annotation, dict):
-            events.append(PartCited(part.index, citation_from_wire(annotation)))
 
     def _reasoning(self, item: _Item, wire: dict[str, Any], events: list[ChatEvent]) -> None:
         for place in ("summary", "content"):
@@ -223,6 +218,7 @@ class OutputReader:
                 return None
             part = _message_part(wire, item.wire if not item.parts else {})
         opened = self._start(part, "text", events)
+        opened.citable = isinstance(part, Text)
         item.parts[place] = opened
         return opened
 
@@ -252,6 +248,12 @@ def _grow(part: OpenPart, delta: str, logprobs: object, events: list[ChatEvent])
     if delta or entries is not None:
         part.size += len(delta)
         events.append(PartDelta(part.index, delta, 0, part.field, entries))
+
+
+def _cite(part: OpenPart, annotation: object, events: list[ChatEvent]) -> None:
+    part.citations += 1
+    if part.citable and isinstance(annotation, dict):
+        events.append(PartCited(part.index, citation_from_wire(annotation)))
 
 
 def _make_up(part: OpenPart, text: object, logprobs: object, events: list[ChatEvent]) -> None:

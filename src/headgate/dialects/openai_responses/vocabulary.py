@@ -239,8 +239,9 @@ def error_within(value: object) -> HeadgateError:
 
 
 def error_to_wire(error: HeadgateError) -> dict[str, Any]:
-    """The `error` of a failed response: the vendor's own code where it is one of its two general ones."""
+    """The `error` of a failed response: an upstream's own code, else one of the vendor's two general ones."""
     code = "rate_limit_exceeded" if error.status == 429 else "server_error"
-    if error.code and isinstance(error, UpstreamError | ContextLengthExceeded):
+    named = isinstance(error, UpstreamError | ContextLengthExceeded)
+    if named and error.code and error.code != UpstreamError.default_code:
         code = error.code
     return {"code": code, "message": error.message}
