@@ -372,3 +372,32 @@ def test_usage_and_outcomes_are_counted(play: Play, serve: Serve) -> None:
     )
     assert 'model="_unknown"' in text
     assert 'gen_ai_client_token_usage_sum{gen_ai_operation_name="chat"' in text
+
+
+async def counts_when_asked(seen: Seen) -> AsyncIterator[Step]:
+    yield SSE_HEAD + event(delta("one")) + event(delta(finish="stop"))
+    if (seen.json.get("stream_options") or {}).get("include_usage"):
+        usage = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+        yield event({**delta(), "choices": [], "usage": usage})
+    yield DONE
+
+
+def test_usage_is_asked_for_and_stripped_again(play: Play, serve: Serve, lane: str) -> None:
+    upstream = play(counts_when_asked)
+    server = serve(models={"gpt": remote(upstream)}, fast=lane == "fast")
+    answer = request(server.port, "POST", CHAT, STREAM)
+    assert upstream.seen[0].json["stream_options"] == {"include_usage": True}
+    assert len(data_of(answer.body)) == 3
+    assert b"prompt_tokens" not in answer.body
+    metrics = request(server.port, "GET", "/metrics").body.decode()
+    assert 'gen_ai_client_token_usage_sum{gen_ai_operation_name="chat"' in metrics
+
+    asked = request(server.port, "POST", CHAT, {**STREAM, "stream_options": {"include_usage": True}})
+    assert data_of(asked.body)[-2]["usage"]["total_tokens"] == 7
+
+
+def test_usage_is_not_asked_of_upstreams_that_refuse(play: Play, serve: Serve) -> None:
+    upstream = play(counts_when_asked)
+    server = serve(models={"gpt": remote(upstream, stream_usage=False)})
+    assert request(server.port, "POST", CHAT, STREAM).status == 200
+    assert "stream_options" not in upstream.seen[0].json

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -105,6 +105,10 @@ class RemoteSettings(TargetSettings):
         default=None,
         description="PEM file of the certificate authorities to trust, in place of the system's.",
     )
+    stream_usage: bool | None = Field(
+        default=None,
+        description="Ask for usage in streams where the caller did not; `false` where that is refused.",
+    )
     client_cert: ConfigPath | None = Field(default=None, description="PEM certificate for mutual TLS.")
     client_key: ConfigPath | None = Field(default=None, description="PEM key of `client_cert`.")
 
@@ -153,6 +157,7 @@ class RemoteBackend:
         self._variables = preset.variables(settings) if preset.variables is not None else {}
         self._model = settings.model or context.model
         self._timeouts = context.timeouts
+        self._stream_usage = settings.stream_usage
 
     @property
     def operations(self) -> frozenset[Operation]:
@@ -173,6 +178,8 @@ class RemoteBackend:
         if not endpoints:
             return None
         endpoint = next((each for each in endpoints if each.dialect == dialect), endpoints[0])
+        if self._stream_usage is not None:
+            endpoint = replace(endpoint, usage_when_asked=self._stream_usage)
         record = find_dialect(endpoint.dialect)
         plain, stream = (self._line(endpoint, record, stream) for stream in (False, True))
         return RemoteWire(
