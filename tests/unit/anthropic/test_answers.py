@@ -17,6 +17,7 @@ from headgate.core.messages import Citation, Media, Opaque, Part, Reasoning, Ref
 from headgate.core.result import ChatResult, Choice
 from headgate.dialects.anthropic import decode_result, encode_result
 from headgate.dialects.dialect import AnswerOptions
+from tests.unit.anthropic.wire import bare
 
 CITED: dict[str, Any] = {
     "type": "web_search_result_location",
@@ -87,8 +88,22 @@ def test_a_rich_answer_is_read_whole() -> None:
 
 def test_it_goes_to_a_caller_of_the_same_dialect_as_it_came() -> None:
     told, losses = written(decode_result(json.dumps(RICH).encode()))
-    assert told == RICH
+    assert bare(told) == RICH
     assert losses == []
+
+
+def test_a_whole_answer_has_every_field_that_the_vendor_calls_required() -> None:
+    told, _ = written(answer(Text("x"), ToolCall("a", "f", "{}")))
+    assert told["content"][0]["citations"] is None
+    assert told["content"][1]["caller"] == {"type": "direct"}
+    assert {key for key in told if told[key] is None} == {"stop_sequence", "stop_details", "container"}
+    assert {key for key in told["usage"] if told["usage"][key] is None} == {
+        "cache_creation",
+        "inference_geo",
+        "output_tokens_details",
+        "server_tool_use",
+        "service_tier",
+    }
 
 
 def test_the_public_name_and_id_replace_the_upstreams() -> None:
@@ -136,7 +151,7 @@ def test_what_an_answer_can_not_hold_is_reported(part: Part) -> None:
 def test_the_first_choice_is_the_answer() -> None:
     choices = tuple(Choice(index, (Text(str(index)),), Stop("stop", index), ({},)) for index in (0, 1))
     told, losses = written(ChatResult("id", "m", 0, choices))
-    assert told["content"] == [{"type": "text", "text": "0"}]
+    assert bare(told["content"]) == [{"type": "text", "text": "0"}]
     assert [loss.path for loss in losses] == ["choices[1]", "choices[0].logprobs"]
 
 
@@ -177,7 +192,7 @@ def test_stop_words_that_the_content_decides() -> None:
     call, hit = ToolCall("a", "f", "{}"), Stop("stop", sequence="END", native="stop")
     assert written(answer(call, stop=Stop("stop", native="stop")))[0]["stop_reason"] == "tool_use"
     assert written(answer(Refusal("No."), stop=Stop("stop", native="stop")))[0]["stop_reason"] == "refusal"
-    assert written(answer(Refusal("No.")))[0]["content"] == [{"type": "text", "text": "No."}]
+    assert bare(written(answer(Refusal("No.")))[0]["content"]) == [{"type": "text", "text": "No."}]
     told = written(answer(Text("x"), stop=hit))[0]
     assert (told["stop_reason"], told["stop_sequence"]) == ("stop_sequence", "END")
     own = decode_result(json.dumps(RICH | {"stop_reason": "stop_sequence", "stop_sequence": "E"}).encode())
@@ -196,7 +211,7 @@ def test_a_stop_word_newer_than_this_code_comes_back_to_callers_of_the_dialect()
         (Usage(60, 40, 30, 20, 15), (10, 20, 30, 40)),
         (Usage(10, 4), (10, 0, 0, 4)),
         (Usage(10, 4, cached_tokens=10), (0, 0, 10, 4)),
-        (None, (0, None, None, 0)),
+        (None, (0, 0, 0, 0)),
     ],
 )
 def test_usage_excludes_cached_tokens_here(usage: Usage | None, told: tuple[int | None, ...]) -> None:

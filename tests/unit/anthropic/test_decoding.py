@@ -149,10 +149,12 @@ def test_tool_calls() -> None:
         "id": "t",
         "name": "f",
         "input": {"a": [1, 2.5]},
-        "caller": {"type": "direct"},
+        "caller": {"type": "direct"},  # goes without saying
     }
-    assert said(call, role="assistant").messages[0].parts == (
-        ToolCall("t", "f", '{"a":[1,2.5]}', extensions={"anthropic": {"caller": {"type": "direct"}}}),
+    assert said(call, role="assistant").messages[0].parts == (ToolCall("t", "f", '{"a":[1,2.5]}'),)
+    caller: Any = {"type": "code_execution_20250825", "tool_id": "s"}
+    assert said(call | {"caller": caller}, role="assistant").messages[0].parts == (
+        ToolCall("t", "f", '{"a":[1,2.5]}', extensions={"anthropic": {"caller": caller}}),
     )
 
 

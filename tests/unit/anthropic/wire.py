@@ -88,3 +88,23 @@ def encode(events: list[ChatEvent], **options: Any) -> tuple[list[dict[str, Any]
     told = [(each.event, json.loads(each.data)) for each in read]
     assert all(name == data["type"] for name, data in told)
     return [data for _, data in told], encoder.losses
+
+
+def bare(value: Any) -> Any:
+    """An answer without the fields that every whole answer has and that say nothing here."""
+    if isinstance(value, list):
+        return [bare(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    says_nothing = (
+        ("citations", None),
+        ("caller", {"type": "direct"}),
+        ("stop_details", None),
+        ("container", None),
+    )
+    spare = ("cache_creation", "inference_geo", "output_tokens_details", "server_tool_use", "service_tier")
+    return {
+        key: bare(item)
+        for key, item in value.items()
+        if (key, item) not in says_nothing and not (key in spare and item is None)
+    }

@@ -9,7 +9,14 @@ import msgspec
 
 from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.dialects.anthropic.message_decoder import SEALED_DATA
-from headgate.dialects.anthropic.vocabulary import NAME, citation_from_wire, citation_to_wire, extended, own
+from headgate.dialects.anthropic.vocabulary import (
+    DIRECT,
+    NAME,
+    citation_from_wire,
+    citation_to_wire,
+    extended,
+    own,
+)
 from headgate.dialects.sealed import seal
 
 UNSPANNED = "citations of this dialect have no place in the answer's text: they belong to the whole block"
@@ -37,6 +44,8 @@ def part_from_block(block: Mapping[str, Any]) -> Part:
                 arguments = msgspec.json.encode({} if value is None else value).decode()
             except RecursionError:  # nested more deeply than anyone means
                 return Opaque(NAME, dict(block))
+            if rest.get("caller") == DIRECT:
+                del rest["caller"]
             return ToolCall(call_id, name, arguments, extensions=extended(rest))
         case _:
             return Opaque(NAME, dict(block))

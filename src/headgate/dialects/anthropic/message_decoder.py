@@ -20,7 +20,7 @@ from headgate.core.messages import (
     ToolCall,
     ToolResult,
 )
-from headgate.dialects.anthropic.vocabulary import NAME, citation_from_wire, extended
+from headgate.dialects.anthropic.vocabulary import DIRECT, NAME, citation_from_wire, extended
 from headgate.dialects.json_bodies import Fields, bounded, encode, missing, wrong_type, wrong_value
 from headgate.dialects.sealed import unseal
 
@@ -202,6 +202,8 @@ def _tool_use(fields: Fields) -> ToolCall:
     if value is None:
         raise missing(fields.param("input"))
     cache, extra = decode_cache(fields)
+    if fields.rest().get("caller") == DIRECT:
+        del fields.rest()["caller"]
     arguments = encode(value).decode()
     return ToolCall(
         call_id, name, arguments, cache=cache, extensions=extended(fields.rest(), cache_control=extra)

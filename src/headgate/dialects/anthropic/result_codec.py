@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from headgate.core.call import Usage
 from headgate.core.errors import StreamBroken
 from headgate.core.events import Started
 from headgate.core.loss import Loss
@@ -21,6 +22,7 @@ from headgate.dialects.anthropic.answer_blocks import (
 from headgate.dialects.anthropic.errors import error_from_value
 from headgate.dialects.anthropic.usage import usage_from_wire, usage_to_wire
 from headgate.dialects.anthropic.vocabulary import (
+    DIRECT,
     NAME,
     UNREADABLE_ARGUMENTS,
     input_from_arguments,
@@ -80,6 +82,16 @@ def started(message: Mapping[str, Any]) -> Started:
     )
 
 
+_USAGE: Mapping[str, Any] = dict.fromkeys(
+    ("cache_creation", "inference_geo", "output_tokens_details", "server_tool_use", "service_tier")
+)
+_REQUIRED: Mapping[str, dict[str, Any]] = {
+    "text": {"citations": None},
+    "tool_use": {"caller": DIRECT},
+}
+"""What a whole answer always has by the vendor's OpenAPI description, and what it says by default."""
+
+
 def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, list[Loss]]:
     """The answer's body, and what of the answer has no place in it. Of several choices the first is sent."""
     losses = [
@@ -96,6 +108,8 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
     }
     if result.choices:
         choice = result.choices[0]
@@ -106,10 +120,8 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
             refused=any(isinstance(part, Refusal) for part in choice.parts),
         )
         wire["stop_sequence"] = choice.stop.sequence
-    if result.usage is not None:
-        wire["usage"] = usage_to_wire(result.usage, usage_form if isinstance(usage_form, dict) else {})
-    else:
-        wire["usage"] = {"input_tokens": 0, "output_tokens": 0}
+    form = usage_form if isinstance(usage_form, dict) else {}
+    wire["usage"] = {**_USAGE, **usage_to_wire(result.usage or Usage(), form)}
     return msgspec.json.encode(wire | extra), losses
 
 
@@ -121,7 +133,7 @@ def _content(choice: Choice, losses: list[Loss]) -> list[dict[str, Any]]:
         block, reasons = _block(part)
         losses += [Loss(f"content[{index}]", reason) for reason in reasons]
         if block is not None:
-            blocks.append(block)
+            blocks.append({**_REQUIRED.get(block["type"], {}), **block})
     return blocks
 
 

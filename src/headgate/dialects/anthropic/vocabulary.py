@@ -16,6 +16,8 @@ from headgate.core.messages import CacheHint, Citation, Extensions
 from headgate.dialects.json_bodies import join
 
 NAME = "anthropic"
+DIRECT = {"type": "direct"}
+"""The caller of a tool that is nobody but the model: the default, which answers spell out."""
 
 _REASONS: Mapping[str, FinishReason] = {
     "end_turn": "stop",
