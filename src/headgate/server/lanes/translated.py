@@ -11,7 +11,7 @@ from typing_extensions import override
 from headgate.core.backend import Exchange, RawHeaders, Receiver, Wire
 from headgate.core.call import Usage
 from headgate.core.errors import HeadgateError
-from headgate.core.events import ChatEvent, Failed, Finished, UsageReported
+from headgate.core.events import ChatEvent, Failed, Finished, Started, UsageReported
 from headgate.core.fold import unfold
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
@@ -101,6 +101,7 @@ class TranslatedChat(_Translated):
         assert isinstance(request, ChatRequest)
         self._caller = caller
         self._chat = upstream
+        self._id = intake.call.id  # names the answer where the upstream gives it no name
         self._stream = intake.call.stream
         self._options = replace(intake.options, include_usage=request.include_usage, created=int(time.time()))
         self._encoder = caller.stream_encoder(self._options)
@@ -136,10 +137,13 @@ class TranslatedChat(_Translated):
     def _pass(self, events: list[ChatEvent]) -> None:
         out: list[bytes] = []
         for event in events:
-            if isinstance(event, Failed):
-                if not self._begun:
+            if not self._begun:
+                if isinstance(event, Failed):
                     self._receiver.on_fail(event.error)
                     return
+                if isinstance(event, Started) and not event.id:
+                    event = replace(event, id=self._id)
+            if isinstance(event, Failed):
                 self.failed = True
             self._note(event)
             out.append(self._encoder.encode(event))
@@ -177,6 +181,7 @@ class TranslatedChat(_Translated):
         """A plain answer, or one that comes whole although a stream was asked for."""
         try:
             result = self._chat.decode_result(b"".join(self._parts))
+            result = result if result.id else replace(result, id=self._id)
             if self._stream:
                 kind = self._caller.stream_types[self._options.framing].encode("ascii")
                 body = b"".join([self._encoder.encode(event) for event in unfold(result)])
