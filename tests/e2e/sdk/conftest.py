@@ -18,7 +18,8 @@ from headgate.backends import registry as backends
 from headgate.dialects import registry as dialects
 from headgate.server.endpoints import HOT_ENDPOINTS
 from tests.e2e.sdk.clients import CLIENTS, KEY, Client
-from tests.e2e.sdk.said import SCENARIOS, WEATHER
+from tests.e2e.sdk.model import answer
+from tests.e2e.sdk.said import SCENARIOS, WEATHER, Said
 from tests.e2e.sdk.vendors import VENDORS, Vendor
 from tests.support.server import Running, settings_from
 from tests.support.upstream import LAST_CHUNK, Drop, Seen, Step, Upstream, chunk, head, plain
@@ -29,6 +30,8 @@ ROWS = {
     "scripted-responses": "tests.e2e.sdk.rows:RESPONSES",
 }
 STATUSES = (400, 401, 404, 429, 500, 529)
+ABLE = "gpt-5-or-claude-sonnet-4-5-or-gemini-2.5"
+"""Name of a model whose dialect follows; test suites look at names to see what a model can do."""
 REFUSED = "no, because"
 
 
@@ -46,7 +49,10 @@ class Far:
             body, fields = self.vendor.refusal(int(scenario), REFUSED)
             yield plain(int(scenario), body, *(["retry-after: 7"] if scenario == "429" else []), *fields)
             return
-        said = WEATHER if self.vendor.results(seen.json) else SCENARIOS[scenario]
+        if missing := self.vendor.lacks(seen.json):
+            yield plain(400, self.vendor.refusal(400, f"{missing} is not specified")[0])
+            return
+        said = self._said(scenario, seen.json)
         if not self.vendor.streams(seen):
             yield plain(200, self.vendor.whole(said))
             return
@@ -64,6 +70,11 @@ class Far:
         for event in events:
             yield chunk(event)
         yield LAST_CHUNK
+
+    def _said(self, scenario: str, body: dict[str, Any]) -> Said:
+        if scenario == "obeys":
+            return answer(self.vendor, body)
+        return WEATHER if self.vendor.results(body) else SCENARIOS[scenario]
 
     def last(self) -> Seen:
         """The last request, checked against what the vendor takes."""
@@ -97,6 +108,7 @@ def gateway(vendors: dict[str, Far], tmp_path_factory: pytest.TempPathFactory) -
     models: dict[str, Any] = {
         f"{name}-{scenario}": far.model(scenario) for name, far in vendors.items() for scenario in scenarios
     }
+    models |= {f"{ABLE}-{name}": far.model("obeys") for name, far in vendors.items()}
     models["double"] = {"backend": "scripted", "reply": "An answer in five pieces."}
     keys = [{"name": "sdk", "hash": f"sha256:{sha256(KEY.encode()).hexdigest()}"}]
     content = {"server": {"keys": keys, "max_body": "40MB"}, "models": models}

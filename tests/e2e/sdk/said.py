@@ -33,12 +33,12 @@ INPUT_TOKENS, OUTPUT_TOKENS = 12, 7
 @dataclass(frozen=True)
 class Call:
     id: str
-    city: str
+    arguments: dict[str, Any]
     name: str = "get_weather"
 
     @property
-    def arguments(self) -> dict[str, Any]:
-        return {"city": self.city}
+    def city(self) -> str:
+        return str(self.arguments["city"])
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Said:
 
 
 HELLO = Said(("Hel", "lo ", "there!"))
-ONE_CALL = Said(calls=(Call("call_a1", "Paris"),))
-TWO_CALLS = Said(("Let me look.",), (Call("call_a1", "Paris"), Call("call_b2", "Oslo")))
-THINKS = Said(("Let me look.",), (Call("call_a1", "Paris"),), THOUGHT)
+ONE_CALL = Said(calls=(Call("call_a1", {"city": "Paris"}),))
+TWO_CALLS = Said(("Let me look.",), (Call("call_a1", {"city": "Paris"}), Call("call_b2", {"city": "Oslo"})))
+THINKS = Said(("Let me look.",), (Call("call_a1", {"city": "Paris"}),), THOUGHT)
 JSON_TEXT = Said(tuple(json.dumps(PERSON, separators=(",", ":")).partition(",")))
 WEATHER = Said(("It is ", "mild."))
 

@@ -16,6 +16,17 @@ from tests.e2e.sdk.vendors.vendor import Vendor
 from tests.support.upstream import Seen
 
 REQUEST: TypeAdapter[Any] = TypeAdapter(message_create_params.MessageCreateParamsNonStreaming)
+USAGE = {
+    "input_tokens": INPUT_TOKENS,
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 0,
+    "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+    "output_tokens": OUTPUT_TOKENS,
+    "output_tokens_details": None,
+    "server_tool_use": None,
+    "service_tier": "standard",
+    "inference_geo": "global",
+}
 WORDS = {
     400: "invalid_request_error",
     401: "authentication_error",
@@ -35,9 +46,10 @@ def blocks_of(said: Said) -> list[dict[str, Any]]:
     if said.thought:
         blocks.append({"type": "thinking", "thinking": said.thought, "signature": SIGNATURE})
     if said.pieces:
-        blocks.append({"type": "text", "text": said.text})
+        blocks.append({"type": "text", "text": said.text, "citations": None})
     for call in said.calls:
-        blocks.append({"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments})
+        use = {"type": "tool_use", "id": call.id, "name": call.name, "input": call.arguments}
+        blocks.append({**use, "caller": {"type": "direct"}})
     return blocks
 
 
@@ -56,13 +68,15 @@ class Anthropic(Vendor):
             "content": blocks_of(said),
             "stop_reason": "tool_use" if said.calls else "end_turn",
             "stop_sequence": None,
-            "usage": {"input_tokens": INPUT_TOKENS, "output_tokens": OUTPUT_TOKENS},
+            "stop_details": None,
+            "container": None,
+            "usage": USAGE,
         }
 
     @override
     def events(self, said: Said) -> list[bytes]:
         start = {**self.whole(Said()), "stop_reason": None}
-        start["usage"] = {"input_tokens": INPUT_TOKENS, "output_tokens": 1}
+        start["usage"] = {**USAGE, "output_tokens": 1}
         out = [_event("message_start", message=start)]
         for index, block in enumerate(blocks_of(said)):
             empty, deltas = self._deltas(block, said)

@@ -108,6 +108,10 @@ class Gemini(Vendor):
     def streams(self, seen: Seen) -> bool:
         return ":streamGenerateContent" in seen.path
 
+    @override
+    def lacks(self, body: dict[str, Any]) -> str | None:
+        return None if body.get("contents") else "contents"
+
     def _all(self, body: dict[str, Any], kind: str) -> list[Any]:
         return [part[kind] for content in body["contents"] for part in content["parts"] if kind in part]
 

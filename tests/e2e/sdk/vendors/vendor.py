@@ -80,3 +80,7 @@ class Vendor(ABC):
 
     @abstractmethod
     def system(self, body: dict[str, Any]) -> str: ...
+
+    def lacks(self, body: dict[str, Any]) -> str | None:
+        """The field without which the vendor refuses a request, if it is missing."""
+        return None
