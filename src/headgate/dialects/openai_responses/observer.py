@@ -13,7 +13,7 @@ from headgate.dialects import sse
 from headgate.dialects.openai_responses.vocabulary import usage_from_wire
 
 MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a plain answer that are kept to be parsed at its end; of a longer one, its start and end."""
+"""Bytes of a plain answer that are kept to be parsed at its end; of a longer one, only the end is."""
 TAIL = 16 * 1024
 
 _DELTAS = tuple(
@@ -25,7 +25,11 @@ _DELTAS = tuple(
         b"reasoning_text.delta",
         b"custom_tool_call_input.delta",
     )
-    for head, tail in ((b"event: response.", b"\ndata: "), (b'data: {"type":"response.', b'",'))
+    for head, tail in (
+        (b"event: response.", b"\ndata: "),
+        (b'data: {"type":"response.', b'",'),
+        (b'data: {"type": "response.', b'",'),
+    )
 )
 _LIFECYCLE = ("response.created", "response.queued", "response.in_progress")
 

@@ -25,12 +25,16 @@ _DELTAS = {
     "response.custom_tool_call_input.delta": ("input", ""),
 }
 
+_PLACES = {"response.output_text.delta": "content", "response.function_call_arguments.delta": "input"}
+"""Where the deltas go that are read the short way."""
+
 
 class _Delta(msgspec.Struct):
     """The fields of a delta that matter; the rest is skipped unread."""
 
     delta: str
     output_index: int
+    type: str = ""
     content_index: int = 0
     logprobs: list[msgspec.Raw] = []
 
@@ -111,17 +115,21 @@ class StreamDecoder:
         """Read an ordinary delta of an open part the short way; False if it needs the long one."""
         if self._ended:
             return True
+        name: str | None = None
         if block.startswith(_TEXT_DELTA):
             head, name = len(_TEXT_DELTA), "content"
         elif block.startswith(_CALL_DELTA):
             head, name = len(_CALL_DELTA), "input"
+        elif block.startswith(b"data: "):
+            head = 6
         else:
             return False
         try:
             delta = _DELTA.decode(block[head:])
         except (ValueError, RecursionError):
             return False
-        part = self._reader.find(delta.output_index, (name, delta.content_index))
+        name = name or _PLACES.get(delta.type)
+        part = None if name is None else self._reader.find(delta.output_index, (name, delta.content_index))
         if part is None or delta.logprobs or not delta.delta:
             return False
         part.size += len(delta.delta)
