@@ -263,8 +263,9 @@ class FastLaneProtocol(HttpToolsProtocol):
         hot, self._hot = self._hot, None
         if hot is not None:
             hot.disconnected = True
-            if hot.relay is not None:
-                hot.relay.cancel()
+            relay, hot.relay = hot.relay, None
+            if relay is not None:
+                relay.cancel()
 
     @override
     def on_headers_complete(self) -> None:
@@ -351,6 +352,7 @@ class FastLaneProtocol(HttpToolsProtocol):
     def hot_response_complete(self, hot: HotCycle) -> None:
         """The answer is written: close, or get ready for the connection's next request."""
         self._hot = None
+        hot.relay = None  # which holds the cycle: without the circle both are freed at once
         if hot.more_body:
             # Closing on unread bytes resets the connection, and the caller never sees the refusal
             # (RFC 9112 9.6): take in the rest for a while, keep none of it.

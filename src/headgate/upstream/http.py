@@ -186,7 +186,7 @@ class HttpExchange:
         self.loop = loop
         self.head = head
         self.body = body
-        self.receiver = receiver
+        self.receiver: Receiver | None = receiver
         self.timeouts = timeouts
         self.connection: Connection | None = None
         self.connecting: asyncio.Task[None] | None = None
@@ -237,49 +237,40 @@ class HttpExchange:
         now = self.loop.time()
         self._timer = None
         slack = now + SLACK
+        limits = self.timeouts
         if self._deadline is not None and slack >= self._deadline:
-            self._abort_with(DeadlineExceeded(TOTAL_IS_UP, code="total_timeout"))
+            self._close().on_fail(DeadlineExceeded(TOTAL_IS_UP, code="total_timeout"))
         elif not self.got_body:
-            self._abort_with(
-                DeadlineExceeded(
-                    f"{self.pool.origin} sent nothing within {self.timeouts.first_event:g} s",
-                    code="first_event_timeout",
-                )
-            )
+            silence = f"{self.pool.origin} sent nothing within {limits.first_event:g} s"
+            self._close().on_fail(DeadlineExceeded(silence, code="first_event_timeout"))
         elif self._paused:
-            self._arm(now, now + self.timeouts.idle)
-        elif slack >= self._last_read + self.timeouts.idle:
-            self._abort_with(
-                DeadlineExceeded(
-                    f"{self.pool.origin} sent nothing more for {self.timeouts.idle:g} s", code="idle_timeout"
-                )
-            )
+            self._arm(now, now + limits.idle)
+        elif slack >= self._last_read + limits.idle:
+            silence = f"{self.pool.origin} sent nothing more for {limits.idle:g} s"
+            self._close().on_fail(DeadlineExceeded(silence, code="idle_timeout"))
         else:
             self._arm(now, self._last_read + self.timeouts.idle)
 
-    def _abort_with(self, error: HeadgateError) -> None:
-        receiver = self.receiver
-        self.abort()
-        receiver.on_fail(error)
+    def _settle(self) -> Receiver:
+        """Close the books: no timer, no task, no callback after this but the last one, which is the caller's.
 
-    def _settle(self) -> Connection | None:
-        """Close the books: no timer, no task, no callback after this."""
+        Receivers hold their exchange: without this circle both are freed at once, by no garbage collection.
+        """
         self.over = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        connection, self.connection = self.connection, None
-        return connection
+        self.connection = None
+        receiver, self.receiver = self.receiver, None
+        assert receiver is not None
+        return receiver
 
     def finish(self) -> None:
-        self._settle()
-        self.receiver.on_end()
+        self._settle().on_end()
 
     def fail(self, error: HeadgateError) -> None:
-        if self.over:
-            return
-        self._settle()
-        self.receiver.on_fail(error)
+        if not self.over:
+            self._settle().on_fail(error)
 
     def lost(self, error: HeadgateError, *, retry: bool) -> None:
         """The connection went away under this exchange; on a stale pooled one, try once on a new one."""
@@ -295,15 +286,19 @@ class HttpExchange:
             self.fail(error)
 
     def abort(self) -> None:
-        if self.over:
-            return
-        connection = self._settle()
+        if not self.over:
+            self._close()
+
+    def _close(self) -> Receiver:
+        connection = self.connection
+        receiver = self._settle()
         if self.connecting is not None:
             self.connecting.cancel()
             self.connecting = None
         if connection is not None:
             connection.exchange = None
             connection.abort()
+        return receiver
 
     def pause(self) -> None:
         if self.connection is not None and not self._paused:
@@ -397,9 +392,11 @@ class Connection(asyncio.Protocol):
             exchange.fail(broken)
 
     def _tell(self, exchange: HttpExchange) -> None:
+        receiver = exchange.receiver
+        assert receiver is not None
         if not self._head_told:
             self._head_told = True
-            exchange.receiver.on_head(self._parser.get_status_code(), self._headers)
+            receiver.on_head(self._parser.get_status_code(), self._headers)
         if self._parts and not exchange.over:
             parts, self._parts = self._parts, []
             if not self._complete:
@@ -407,7 +404,7 @@ class Connection(asyncio.Protocol):
                     exchange.touch()
                 else:
                     exchange.first_data()
-            exchange.receiver.on_data(parts[0] if len(parts) == 1 else b"".join(parts))
+            receiver.on_data(parts[0] if len(parts) == 1 else b"".join(parts))
         if self._complete and not exchange.over:
             self._finish(exchange)
 
