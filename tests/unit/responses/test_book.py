@@ -239,3 +239,24 @@ def test_a_second_attempt_begins_the_same_answer() -> None:
         assert numbers == list(range(len(numbers)))
 
     run(work())
+
+
+def test_events_are_numbered_alike_at_any_split() -> None:
+    async def work() -> None:
+        bench = Bench()
+        kept = []
+        for size in (1, 37, 10_000_000):
+            draft = await bench.open(stream=True)
+            under_way = await bench.book.begin(draft)
+            encoder = draft.dialect.stream_encoder(OPTIONS)
+            for event in ANSWER:
+                piece = encoder.encode(event)
+                for start in range(0, len(piece), size):
+                    under_way.feed(piece[start : start + size])
+            kept.append(
+                [(number, data.replace(draft.id[5:].encode(), b"")) for number, data in under_way.events]
+            )
+        assert kept[0] == kept[1] == kept[2]
+        assert [number for number, _ in kept[0]] == list(range(len(kept[0])))
+
+    run(work())

@@ -133,6 +133,7 @@ class ResponseBook:
             body=asked.body(items),
             items=named_items(items or (), identity),
             echo=asked.echo(),
+            continues=asked.previous is not None,
         )
         if draft.background:  # its caller learns of mistakes now or never
             decode_request(draft.body)

@@ -49,6 +49,7 @@ class Draft:
         body: the request for the upstream: stateless, history expanded, streamed if in the background.
         items: the whole input, history included, each item JSON with an id.
         echo: what the response repeats of its request.
+        continues: the input holds what an earlier response began.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Draft:
     body: bytes
     items: tuple[bytes, ...]
     echo: Mapping[str, Any]
+    continues: bool = False
 
     @property
     def dialect(self) -> ChatDialect:
