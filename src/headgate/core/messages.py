@@ -127,8 +127,11 @@ Part: TypeAlias = Text | Media | Reasoning | Refusal | ToolCall | ToolResult | O
 class Message:
     """One turn, or a part of one: a dialect's turn may become several messages.
 
-    `path` and `first_part` say where it stood in the caller's own request, for reports of what got lost;
-    they are no part of what it says.
+    The last four fields say where it stood in the caller's own request, for reports of what got lost; they
+    are no part of what it says. `content` is the caller's word for a list of parts, in a tool message for
+    the list in each result too; it is empty where parts are counted right behind `path`. The first
+    `first_part` items of the list became another message. `part_paths` has the places of parts that do not
+    stand in one list.
     """
 
     role: Role
@@ -137,6 +140,8 @@ class Message:
     extensions: Extensions = field(default_factory=dict)
     path: str | None = field(default=None, compare=False)
     first_part: int = field(default=0, compare=False)
+    content: str = field(default="content", compare=False)
+    part_paths: tuple[str, ...] = field(default=(), compare=False)
 
     def place(self, index: int) -> str:
         """Where the caller wrote this message; `index` is its number among the neutral ones."""
@@ -144,7 +149,10 @@ class Message:
 
     def place_of(self, index: int, part: int) -> str:
         """Where the caller wrote the part numbered `part`."""
-        return f"{self.place(index)}.content[{self.first_part + part}]"
+        if part < len(self.part_paths):
+            return self.part_paths[part]
+        dot = "." if self.content else ""
+        return f"{self.place(index)}{dot}{self.content}[{self.first_part + part}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +160,7 @@ class Tool:
     """A function that the model may call; `parameters` is its JSON schema.
 
     A tool of another `kind` runs at the vendor (web search, code execution): only the dialect whose
-    extensions hold its definition knows it.
+    extensions hold its definition knows it. `path` is as a message's.
     """
 
     name: str
@@ -162,6 +170,11 @@ class Tool:
     kind: str = "function"
     cache: CacheHint | None = None
     extensions: Extensions = field(default_factory=dict)
+    path: str | None = field(default=None, compare=False)
+
+    def place(self, index: int) -> str:
+        """Where the caller wrote this tool; `index` is its number among the neutral ones."""
+        return self.path if self.path is not None else f"tools[{index}]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def test_an_older_model_gets_the_system_turn_as_a_user_turn_in_its_place() -> No
     payload = agent_payload(model="claude-sonnet-4-5")
     wire, losses = encode_request(decode_request(json.dumps(payload).encode()))
     assert [(loss.path, loss.reason.split(":")[0]) for loss in losses] == [
-        ("messages[2]", "moved to a user's turn")
+        ("messages[1]", "moved to a user's turn")
     ]
     turns = json.loads(wire)["messages"]
     assert turns[1] == {"role": "user", "content": "The user has switched to plan mode."}

@@ -6,6 +6,7 @@ import contextlib
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,7 +74,7 @@ parts = st.one_of(
     st.just(Reasoning(data=RED, redacted=True, origin="converse")),
     st.just(Media("image", "image/png", PNG)),
     st.builds(
-        lambda name, arguments: ToolCall("a", name, json.dumps(arguments, separators=(",", ":"))),
+        lambda name, arguments: ToolCall("a", name, msgspec.json.encode(arguments).decode()),
         texts,
         st.dictionaries(texts.filter(str.isascii), st.integers(0, 9), max_size=2),
     ),

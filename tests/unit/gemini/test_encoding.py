@@ -392,14 +392,16 @@ def test_losses_are_told_in_the_callers_own_terms() -> None:
     }
     messages = decode_request(json.dumps(wire).encode(), model="m").messages
     assert [message.place_of(index, 0) for index, message in enumerate(messages)] == [
-        "systemInstruction.content[0]",
-        "contents[0].content[0]",
-        "contents[1].content[0]",
-        "contents[1].content[1]",
+        "systemInstruction.parts[0]",
+        "contents[0].parts[0]",
+        "contents[1].parts[0]",
+        "contents[1].parts[1]",
     ]
-    moved = replace(messages[0], parts=(Text("x", cache=CacheHint()),), path="messages[7]", first_part=3)
+    moved = replace(
+        messages[0], parts=(Text("x", cache=CacheHint()),), path="messages[7]", part_paths=("messages[7].x",)
+    )
     _, losses = write(HI, moved)
-    assert [loss.path for loss in losses] == ["messages[7].role", "messages[7].content[3].cache_control"]
+    assert [loss.path for loss in losses] == ["messages[7].role", "messages[7].x.cache_control"]
 
 
 def test_streamed_arguments_are_not_asked_for() -> None:

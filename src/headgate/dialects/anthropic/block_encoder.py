@@ -49,6 +49,8 @@ class BlockEncoder:
     def __init__(self, losses: list[Loss]) -> None:
         self._losses = losses
         self._call_ids: dict[str, str] = {}
+        self.list_word = "content"
+        """What the caller calls the list of a tool result's parts."""
 
     def encode(
         self, parts: Iterable[tuple[Part, str]], allowed: tuple[type[Part], ...]
@@ -133,7 +135,7 @@ class BlockEncoder:
 
     def _result(self, part: ToolResult, path: str) -> dict[str, Any]:
         wire: dict[str, Any] = {"type": "tool_result", "tool_use_id": self._call_id(part.call_id)}
-        items = ((item, f"{path}.content[{index}]") for index, item in enumerate(part.parts))
+        items = ((item, f"{path}.{self.list_word}[{index}]") for index, item in enumerate(part.parts))
         content = self.encode(items, (Text, Media, Opaque))
         if content:
             wire["content"] = plain(content)

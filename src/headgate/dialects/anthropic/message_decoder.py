@@ -47,9 +47,13 @@ def decode_message(value: object, path: str) -> list[Message]:
     parts = decode_content(fields.take("content"), fields.param("content"))
     extensions = extended(fields.rest())
     if role != "user":
-        return [Message(role, parts, extensions=extensions)]
-    messages = [Message(kind, run) for kind, run in _runs(parts)] or [Message("user", ())]
-    messages[0] = Message(messages[0].role, messages[0].parts, extensions=extensions)
+        return [Message(role, parts, extensions=extensions, path=path)]
+    messages: list[Message] = []
+    first = 0
+    for kind, run in _runs(parts) or [("user", ())]:
+        messages.append(Message(kind, run, extensions=extensions, path=path, first_part=first))
+        extensions = {}
+        first += len(run)
     return messages
 
 

@@ -74,7 +74,7 @@ class MessageEncoder:
     def _turn(self, message: Message, index: int) -> None:
         role: Role = message.role
         if role in _SYSTEM_ROLES:
-            role = self._system_place(index)
+            role = self._system_place(message.place(index))
         elif role == "tool":
             role = "user"
         content = self._content(message, index, role)
@@ -90,34 +90,35 @@ class MessageEncoder:
             self._turns.append({"role": role, "content": content, **own(message.extensions)})
         self._after_tool = is_tool or (self._after_tool and role == "user")
 
-    def _system_place(self, index: int) -> Role:
+    def _system_place(self, path: str) -> Role:
         if self._system_turns and self._turns and self._turns[-1]["role"] == "user":
             return "system"
         why = "behind a user's turn only" if self._system_turns else "before the first turn only"
-        self._lose(index, f"moved to a user's turn: this model takes system messages {why}")
+        self._lose(path, f"moved to a user's turn: this model takes system messages {why}")
         return "user"
 
     def _content(self, message: Message, index: int, role: Role) -> list[dict[str, Any]]:
-        path = f"messages[{index}]"
+        path = message.place(index)
         self._losses += foreign_losses(message.extensions, path)
         if message.name is not None and message.role != "tool":  # that of a tool is its call's
             self._losses.append(Loss(f"{path}.name", "the dialect names no speakers"))
-        parts = [(part, f"{path}.content[{number}]") for number, part in enumerate(message.parts)]
+        parts = [(part, message.place_of(index, number)) for number, part in enumerate(message.parts)]
+        self._blocks.list_word = message.content
         return self._blocks.encode(parts, _ALLOWED[role])
 
     def _refuse_empty(self, message: Message, index: int) -> None:
         """The vendor refuses empty messages. Those that say nothing can go; a user's question can't."""
         empty = not any(not isinstance(part, Text) or part.text for part in message.parts)
         if empty and message.role == "user":
+            path = f"{message.place(index)}.{message.content}" if message.content else message.place(index)
             raise InvalidRequest(
-                f"'messages[{index}].content' is empty: Anthropic's API wants something in a user's message.",
-                param=f"messages[{index}].content",
+                f"'{path}' is empty: Anthropic's API wants something in a user's message.", param=path
             )
         if empty and message.role == "assistant":
-            self._lose(index, "left out: it is empty, which the vendor refuses")
+            self._lose(message.place(index), "left out: it is empty, which the vendor refuses")
 
-    def _lose(self, index: int, reason: str) -> None:
-        self._losses.append(Loss(f"messages[{index}]", reason))
+    def _lose(self, path: str, reason: str) -> None:
+        self._losses.append(Loss(path, reason))
 
 
 def check_tool_results(messages: Sequence[Message]) -> None:
@@ -139,12 +140,12 @@ def check_tool_results(messages: Sequence[Message]) -> None:
         elif message.role in ("user", "tool"):
             answering = True
         for number, part in enumerate(message.parts):
-            path = f"messages[{index}].content[{number}]"
             if isinstance(part, ToolCall) and message.role == "assistant":
                 called.add(part.id)
-                pending[part.id] = path
+                pending[part.id] = message.place_of(index, number)
             elif isinstance(part, ToolResult):
                 if part.call_id not in called:
+                    path = message.place_of(index, number)
                     raise InvalidRequest(
                         f"'{path}' is the result of a tool call that no earlier message makes.", param=path
                     )

@@ -59,7 +59,8 @@ def decode_count_request(body: bytes, *, model: str | None = None, stream: bool 
 
 
 def _decode(fields: Fields, model: str | None, stream: bool | None, answered: bool) -> ChatRequest:
-    name = fields.text("model") if model is None else model
+    named = fields.text("model")
+    name = named if model is None else model
     if not name:
         raise missing("model")
     if answered and fields.peek("max_tokens") is None:
@@ -113,7 +114,7 @@ def _messages(fields: Fields) -> tuple[Message, ...]:
         for index, part in enumerate(parts):
             if not isinstance(part, Text | Opaque):
                 raise wrong_value(f"system[{index}].type", "a system prompt holds text blocks only")
-        messages.append(Message("system", parts))
+        messages.append(Message("system", parts, path="system", content=""))
     items = fields.items("messages")
     if items is None:
         raise missing("messages")

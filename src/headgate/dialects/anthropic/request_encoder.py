@@ -190,11 +190,12 @@ def _put_format(wanted: ResponseFormat, wire: dict[str, Any], losses: list[Loss]
 def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -> None:
     tools = []
     for index, tool in enumerate(request.tools):
-        losses += foreign_losses(tool.extensions, f"tools[{index}]")
+        path = tool.place(index)
         if tool.kind != "function" and NAME not in tool.extensions:
-            losses.append(Loss(f"tools[{index}]", "another vendor's own kind of tool"))
-        else:
-            tools.append(_tool(tool))
+            losses.append(Loss(path, "another vendor's own kind of tool"))
+            continue
+        losses += foreign_losses(tool.extensions, path)
+        tools.append(_tool(tool))
     if tools:
         wire["tools"] = tools
     choice, parallel = request.tool_choice, request.parallel_tool_calls

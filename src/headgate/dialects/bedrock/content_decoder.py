@@ -23,8 +23,9 @@ from headgate.dialects.json_bodies import Fields, bounded, encode, missing, wron
 _HINTED = (Text, Media, ToolCall, ToolResult)
 
 
-def decode_blocks(value: object, path: str, by_model: bool = False) -> list[Part]:
-    """The parts of a list of content blocks; a cache point becomes a hint on the part before it.
+def decode_blocks(value: object, path: str, by_model: bool = False) -> tuple[list[Part], list[str]]:
+    """The parts of a list of content blocks, and the path of each; a cache point becomes a hint on the part
+    before it.
 
     In what the model said (`by_model`) a tool's result comes from a tool that Bedrock itself ran.
 
@@ -34,6 +35,7 @@ def decode_blocks(value: object, path: str, by_model: bool = False) -> list[Part
     if not isinstance(value, list):
         raise wrong_type(path, "an array of objects", value)
     parts: list[Part] = []
+    paths: list[str] = []
     for number, item in enumerate(bounded(value, path)):
         fields = Fields.of(item, f"{path}[{number}]")
         if fields.peek("cachePoint") is not None:
@@ -42,7 +44,9 @@ def decode_blocks(value: object, path: str, by_model: bool = False) -> list[Part
             parts.append(Opaque(NAME, item))
         else:
             parts.append(_block(fields))
-    return parts
+        if len(parts) > len(paths):
+            paths.append(fields.path)
+    return parts, paths
 
 
 def cache_hint(fields: Fields) -> CacheHint | None:
@@ -182,12 +186,13 @@ _READERS = {
 }
 
 
-def split_turn(parts: Sequence[Part]) -> list[tuple[bool, tuple[Part, ...]]]:
+def split_turn(parts: Sequence[Part]) -> list[tuple[bool, slice]]:
     """Runs of tool results and of anything else, in order; the flag says which."""
-    runs: list[tuple[bool, list[Part]]] = []
-    for part in parts:
+    runs: list[tuple[bool, slice]] = []
+    for number, part in enumerate(parts):
         is_result = isinstance(part, ToolResult)
-        if not runs or runs[-1][0] != is_result:
-            runs.append((is_result, []))
-        runs[-1][1].append(part)
-    return [(is_result, tuple(run)) for is_result, run in runs]
+        if runs and runs[-1][0] == is_result:
+            runs[-1] = (is_result, slice(runs[-1][1].start, number + 1))
+        else:
+            runs.append((is_result, slice(number, number + 1)))
+    return runs

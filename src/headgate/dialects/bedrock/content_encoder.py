@@ -13,6 +13,7 @@ from headgate.core.loss import Loss
 from headgate.core.messages import (
     CacheHint,
     Media,
+    Message,
     Opaque,
     Part,
     Reasoning,
@@ -48,9 +49,16 @@ class ContentEncoder:
         self._losses = losses
         self._for_caller = for_caller
         self._names = DocumentNames()
+        self._list_word = "content"
 
-    def blocks(self, parts: Iterable[tuple[str, Part]]) -> list[dict[str, Any]]:
-        """The blocks of parts with their paths, a cache point behind each that has a hint."""
+    def blocks(self, parts: Iterable[tuple[str, Part]], list_word: str = "content") -> list[dict[str, Any]]:
+        """The blocks of parts with their paths, a cache point behind each that has a hint.
+
+        Args:
+            parts: as `placed` or `numbered` gives them.
+            list_word: what the caller calls the list of a tool result's parts.
+        """
+        self._list_word = list_word
         written: list[dict[str, Any]] = []
         for path, part in parts:
             block = self.block(part, path)
@@ -137,7 +145,7 @@ class ContentEncoder:
     def _result(self, part: ToolResult, path: str) -> dict[str, Any]:
         content: list[dict[str, Any]] = []
         for index, item in enumerate(part.parts):
-            where = f"{path}.content[{index}]"
+            where = f"{path}.{self._list_word}[{index}]"
             block = self._json_result(item, where) or self.block(item, where)
             if block is not None:
                 content.append(block)
@@ -158,7 +166,8 @@ class ContentEncoder:
         """The hint of a result, or else of a part within it, where no cache point can stand."""
         for index, item in enumerate(part.parts):
             if not isinstance(item, Opaque) and item.cache is not None:
-                self._lose(f"{path}.content[{index}].cache_control", "moved to the end of the tool result")
+                where = f"{path}.{self._list_word}[{index}].cache_control"
+                self._lose(where, "moved to the end of the tool result")
                 hint = hint or item.cache
         return hint
 
@@ -194,6 +203,11 @@ def cache_point(hint: CacheHint) -> dict[str, Any]:
 def numbered(parts: Sequence[Part], path: str) -> list[tuple[str, Part]]:
     """Parts with their paths: `messages[2].content` gives `messages[2].content[0]` and so on."""
     return [(f"{path}[{index}]", part) for index, part in enumerate(parts)]
+
+
+def placed(message: Message, index: int) -> list[tuple[str, Part]]:
+    """A request's parts with the caller's places of them."""
+    return [(message.place_of(index, number), part) for number, part in enumerate(message.parts)]
 
 
 def has_tool_blocks(parts: Iterable[Part]) -> bool:

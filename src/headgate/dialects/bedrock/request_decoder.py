@@ -13,6 +13,7 @@ from headgate.core.messages import (
     Message,
     ReasoningOptions,
     ResponseFormat,
+    Role,
     Sampling,
     Tool,
     ToolChoice,
@@ -89,8 +90,8 @@ def _keep(kept: dict[str, Any], key: str, fields: Fields) -> None:
 def _system(fields: Fields) -> list[Message]:
     if fields.peek("system") is None:
         return []
-    parts = decode_blocks(fields.take("system"), "system")
-    return [Message("system", tuple(parts))] if parts else []
+    parts, paths = decode_blocks(fields.take("system"), "system")
+    return [Message("system", tuple(parts), path="system", part_paths=tuple(paths))] if parts else []
 
 
 def _messages(fields: Fields, optional: bool) -> list[Message]:
@@ -114,21 +115,35 @@ def _messages(fields: Fields, optional: bool) -> list[Message]:
 
 
 def _message(fields: Fields) -> list[Message]:
-    """Tool results, which stand in the user's turn here, become messages of their own."""
     role = fields.word("role", ("user", "assistant", "system"))
     if fields.peek("content") is None:
         raise missing(fields.param("content"))
     path = fields.param("content")
-    parts = decode_blocks(fields.take("content"), path, by_model=role == "assistant")
+    parts, places = decode_blocks(fields.take("content"), path, by_model=role == "assistant")
     if not parts:
         raise wrong_value(path, "the array must hold at least one content block")
-    if role == "system":
-        return [Message("system", tuple(parts), extensions=extended({"role": "system", **fields.rest()}))]
-    if role == "assistant":
-        return [Message("assistant", tuple(parts), extensions=extended(fields.rest()))]
-    runs = split_turn(parts)
-    messages = [Message("tool" if is_result else "user", run) for is_result, run in runs]
-    messages[0] = replace(messages[0], extensions=extended(fields.rest()))
+    rest = {"role": "system", **fields.rest()} if role == "system" else fields.rest()
+    whole = Message(
+        "system" if role == "system" else "assistant" if role == "assistant" else "user",
+        tuple(parts),
+        extensions=extended(rest),
+        path=fields.path,
+        part_paths=tuple(places),
+    )
+    return _split(whole) if role == "user" else [whole]
+
+
+def _split(turn: Message) -> list[Message]:
+    """Tool results, which stand in the user's turn here, become messages of their own."""
+    messages: list[Message] = []
+    for is_result, run in split_turn(turn.parts):
+        role: Role = "tool" if is_result else "user"
+        kept = {} if messages else turn.extensions
+        parts, places = turn.parts[run], turn.part_paths[run]
+        word = "toolResult.content" if is_result else turn.content
+        messages.append(
+            Message(role, parts, extensions=kept, path=turn.path, content=word, part_paths=places)
+        )
     return messages
 
 
@@ -177,7 +192,8 @@ def _tool(fields: Fields, item: dict[str, Any], tools: list[Tool]) -> None:
         raise wrong_value(fields.path, "a tool must have a 'toolSpec'")
     body = item[kind]
     name = body.get("name") if isinstance(body, dict) else None
-    tools.append(Tool(name if isinstance(name, str) else kind, kind=kind, extensions={NAME: item}))
+    name = name if isinstance(name, str) else kind
+    tools.append(Tool(name, kind=kind, extensions={NAME: item}, path=fields.path))
 
 
 def _tool_spec(fields: Fields) -> Tool:
@@ -193,7 +209,7 @@ def _tool_spec(fields: Fields) -> Tool:
     parameters = schema.mapping("json")
     inner = {**spec.rest(), **({"inputSchema": schema.rest()} if schema.rest() else {})}
     rest = {**fields.rest(), **({"toolSpec": inner} if inner else {})}
-    return Tool(name, description, parameters, strict, extensions=extended(rest))
+    return Tool(name, description, parameters, strict, extensions=extended(rest), path=fields.path)
 
 
 def _tool_choice(fields: Fields) -> ToolChoice:

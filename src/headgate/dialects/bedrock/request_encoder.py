@@ -8,7 +8,7 @@ from typing import Any
 
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest, Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
-from headgate.dialects.bedrock.content_encoder import ContentEncoder, cache_point, has_tool_blocks, numbered
+from headgate.dialects.bedrock.content_encoder import ContentEncoder, cache_point, has_tool_blocks, placed
 from headgate.dialects.bedrock.families import family_of, put_reasoning, put_top_k
 from headgate.dialects.bedrock.vocabulary import foreign_losses, merged, own
 from headgate.dialects.json_bodies import encode
@@ -59,13 +59,13 @@ class _Turns:
         system: list[dict[str, Any]] = []
         leading = True
         for index, message in enumerate(messages):
-            path = f"messages[{index}]"
+            path = message.place(index)
             is_system = message.role in ("system", "developer")
             leading = leading and is_system and "role" not in own(message.extensions)
             self._losses += foreign_losses(message.extensions, path)
             if message.name is not None:
                 self._losses.append(Loss(f"{path}.name", "messages have no name in this dialect"))
-            blocks = self._encoder.blocks(numbered(message.parts, f"{path}.content"))
+            blocks = self._encoder.blocks(placed(message, index), message.content)
             if leading:
                 system += self._for_system(blocks, path)
             else:
@@ -151,7 +151,7 @@ def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -
         losses.append(Loss("parallel_tool_calls", "the dialect can't forbid parallel calls"))
     tools: list[dict[str, Any]] = []
     for index, tool in enumerate(request.tools):
-        path = f"tools[{index}]"
+        path = tool.place(index)
         written = _tool(tool, path, losses)
         if written is not None:
             tools.append(written)

@@ -50,7 +50,7 @@ def decode_result(body: bytes) -> ChatResult:
                 "The upstream's answer is not one of Converse: it has no output or stop reason."
             )
     try:
-        parts = decode_blocks(content, "output.message.content", by_model=True)
+        parts, _ = decode_blocks(content, "output.message.content", by_model=True)
     except InvalidRequest as error:
         raise StreamBroken(f"The upstream's answer is malformed at {error.param}.") from None
     extra = {key: value[key] for key in value.keys() - _KNOWN_FIELDS if value[key] is not None}

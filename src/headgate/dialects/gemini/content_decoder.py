@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
-from headgate.core.messages import Extensions, Message, Part, Reasoning, Text, ToolResult
+from headgate.core.messages import Extensions, Message, Part, Reasoning, Role, Text, ToolResult
 from headgate.dialects.gemini.part_decoder import PartDecoder, ToolCalls
 from headgate.dialects.gemini.vocabulary import NAME, ProtoFields, extended
 from headgate.dialects.json_bodies import MAX_ITEMS, missing, wrong_value
@@ -30,53 +29,81 @@ def decode_contents(items: list[object], path: str) -> list[Message]:
         fields = ProtoFields.of(item, f"{path}[{index}]")
         role = "user" if fields.peek("role") is None else fields.word("role", _ROLES)
         fields.take("role")
-        parts = decode_parts(fields, decoder)
+        parts, paths = decode_parts(fields, decoder)
         count += len(parts)
         if count > MAX_ITEMS:
             raise wrong_value(path, f"they have more than {MAX_ITEMS:,} parts in all")
         extensions = extended(fields.rest())
         if role != "model":
-            messages += _user(parts, extensions, fields.path)
+            messages += _user(parts, paths, extensions, fields.path)
         elif messages and messages[-1].role == "assistant" and not extensions:
-            messages[-1] = replace(messages[-1], parts=(*messages[-1].parts, *parts))
+            last = messages[-1]
+            whole, places = (*last.parts, *parts), (*last.part_paths, *paths)
+            messages[-1] = replace(last, parts=whole, part_paths=places)
         else:
-            messages.append(Message("assistant", tuple(parts), extensions=extensions, path=fields.path))
-    return [
-        replace(message, parts=_joined(message.parts)) if message.role == "assistant" else message
-        for message in messages
-    ]
+            messages.append(
+                Message(
+                    "assistant",
+                    tuple(parts),
+                    extensions=extensions,
+                    path=fields.path,
+                    content="parts",
+                    part_paths=tuple(paths),
+                )
+            )
+    return [_joined(message) if message.role == "assistant" else message for message in messages]
 
 
-def decode_parts(fields: ProtoFields, decoder: PartDecoder) -> list[Part]:
-    """Parts of one content; there must be some."""
+def decode_parts(fields: ProtoFields, decoder: PartDecoder) -> tuple[list[Part], list[str]]:
+    """Parts of one content, of which there must be some, and the path of each."""
     items = fields.repeated("parts")
     path = fields.param("parts")
     if items is None:
         raise missing(path)
     if not items:
         raise wrong_value(path, "the array must hold at least one part")
-    return [part for number, item in enumerate(items) for part in decoder.decode(item, f"{path}[{number}]")]
+    parts: list[Part] = []
+    paths: list[str] = []
+    for number, item in enumerate(items):
+        place = f"{path}[{number}]"
+        for part in decoder.decode(item, place):
+            parts.append(part)
+            paths.append(place)
+    return parts, paths
 
 
-def _user(parts: list[Part], extensions: Extensions, path: str) -> list[Message]:
-    results = tuple(part for part in parts if isinstance(part, ToolResult))
-    others = tuple(part for part in parts if not isinstance(part, ToolResult))
-    messages = [Message("tool", results, extensions=extensions, path=path)] if results else []
-    if others:
-        rest = {} if results else extensions
-        messages.append(Message("user", others, extensions=rest, path=path, first_part=len(results)))
+def _user(parts: list[Part], paths: list[str], extensions: Extensions, path: str) -> list[Message]:
+    messages: list[Message] = []
+    roles: tuple[Role, ...] = ("tool", "user")
+    for role in roles:
+        kept = [
+            number for number, part in enumerate(parts) if isinstance(part, ToolResult) == (role == "tool")
+        ]
+        if not kept:
+            continue
+        messages.append(
+            Message(
+                role,
+                tuple(parts[number] for number in kept),
+                extensions={} if messages else extensions,
+                path=path,
+                content="functionResponse.parts" if role == "tool" else "parts",
+                part_paths=tuple(paths[number] for number in kept),
+            )
+        )
     return messages
 
 
-def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
+def _joined(message: Message) -> Message:
     """The pieces in which a model's text and thoughts were streamed, put together.
 
     Nothing is joined to what this vendor signed: a signature is good only where it stood. Another vendor's
     signature comes at the end of the thought that it signs, in a thought without text.
     """
     joined: list[Part] = []
+    paths: list[str] = []
     growable = False
-    for part in parts:
+    for part, path in zip(message.parts, message.part_paths, strict=True):
         signed = bool(joined) and _signs_next(joined[-1])
         plain = isinstance(part, Text | Reasoning) and not part.extensions and not signed
         grown = _grown(joined[-1], part) if growable and plain else None
@@ -84,8 +111,9 @@ def _joined(parts: Iterable[Part]) -> tuple[Part, ...]:
             joined[-1] = grown
         elif not plain or not _empty(part):
             joined.append(part)
+            paths.append(path)
             growable = plain
-    return tuple(joined) or (Text(""),)
+    return replace(message, parts=tuple(joined) or (Text(""),), part_paths=tuple(paths))
 
 
 def _signs_next(part: Part) -> bool:

@@ -40,26 +40,26 @@ class ContentEncoder:
                 self._losses.append(Loss(f"{path}.name", "the dialect has no names of participants"))
             leading = leading and message.role in ("system", "developer")
             if leading:
-                self._instruct(message, path)
+                self._instruct(message, index)
             elif message.role in ("system", "developer"):
-                self._move(message, path)
+                self._move(message, index)
             else:
-                self._converse(message, path)
+                self._converse(message, index)
         self._release()
 
-    def _instruct(self, message: Message, path: str) -> None:
-        parts = self._written(message, path)
+    def _instruct(self, message: Message, index: int) -> None:
+        parts = self._written(message, index)
         if self.system is None:
             self.system = {"parts": []}
         self.system["parts"] += parts
         self.system |= own(message.extensions)
 
-    def _move(self, message: Message, path: str) -> None:
+    def _move(self, message: Message, index: int) -> None:
         """A later instruction stays at its place, in the user's voice; but nothing may stand between calls
         and their results."""
         reason = "moved to a user turn: the dialect takes system messages only before all others"
-        self._losses.append(Loss(f"{path}.role", reason))
-        wire = {"role": "user", "parts": self._written(message, path), **own(message.extensions)}
+        self._losses.append(Loss(f"{message.place(index)}.role", reason))
+        wire = {"role": "user", "parts": self._written(message, index), **own(message.extensions)}
         if not wire["parts"]:
             return
         if self.contents and any("functionCall" in part for part in self.contents[-1]["parts"]):
@@ -67,11 +67,11 @@ class ContentEncoder:
         else:
             self.contents.append(wire)
 
-    def _converse(self, message: Message, path: str) -> None:
+    def _converse(self, message: Message, index: int) -> None:
         if message.role == "tool":
-            self._results(message, path)
+            self._results(message, index)
             return
-        parts = self._written(message, path)
+        parts = self._written(message, index)
         if message.role == "assistant":
             self._release()
             self._sign(parts)
@@ -84,15 +84,16 @@ class ContentEncoder:
     def _holds_results(self, message: Message) -> bool:
         return any(isinstance(part, ToolResult) for part in message.parts)
 
-    def _results(self, message: Message, path: str) -> None:
+    def _results(self, message: Message, index: int) -> None:
         """Results of one turn go in one content, though they come as a message each."""
         if message.name is not None:
             for part in message.parts:
                 if isinstance(part, ToolResult):
                     self._names.setdefault(part.call_id, message.name)
         kept: list[tuple[Part, str]] = []
-        for number, part in enumerate(message.parts, message.first_part):
-            inner = f"{path}.content[{number}]"
+        self._parts.list_word = message.content
+        for number, part in enumerate(message.parts):
+            inner = message.place_of(index, number)
             if isinstance(part, ToolResult):
                 kept.append((part, inner))
             else:
@@ -105,12 +106,12 @@ class ContentEncoder:
         elif parts:
             self.contents.append({"role": "user", "parts": parts, **extra})
 
-    def _written(self, message: Message, path: str) -> list[Wire]:
+    def _written(self, message: Message, index: int) -> list[Wire]:
         wires: list[Wire] = []
-        for number, part in enumerate(message.parts, message.first_part):
+        for number, part in enumerate(message.parts):
             if isinstance(part, ToolCall):
                 self._names[part.id] = part.name
-            wires += self._parts.encode(part, f"{path}.content[{number}]")
+            wires += self._parts.encode(part, message.place_of(index, number))
         return wires + self._parts.flush()
 
     def _sign(self, parts: list[Wire]) -> None:

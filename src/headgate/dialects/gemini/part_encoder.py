@@ -51,6 +51,8 @@ class PartEncoder:
         self._for_caller = for_caller
         self.signature: str | None = None
         """What the next part is to be signed with."""
+        self.list_word = "content"
+        """What the caller calls the list of a tool result's parts."""
 
     def encode(self, part: Part, path: str) -> list[Wire]:
         """The wire's parts for one neutral part.
@@ -104,8 +106,8 @@ class PartEncoder:
         if part.origin == NAME and part.signature is not None:
             return part.signature
         maker = part.origin or "an unknown vendor"
-        what = "signature" if part.signature is not None else "encrypted reasoning"
-        self._lose(f"{path}.signature" if part.text else path, f"a {what} of use only to {maker}")
+        what = "a signature" if part.signature is not None else "encrypted reasoning"
+        self._lose(f"{path}.signature" if part.text else path, f"{what} of use only to {maker}")
         return None
 
     def _part(self, part: Part, path: str) -> Wire | None:
@@ -197,7 +199,7 @@ class PartEncoder:
     def _result_media(self, part: ToolResult, path: str) -> list[Wire]:
         wires: list[Wire] = []
         for index, item in enumerate(part.parts):
-            inner = f"{path}.content[{index}]"
+            inner = f"{path}.{self.list_word}[{index}]"
             if isinstance(item, Text):
                 self._annotated(item.extensions, item.cache, inner)
                 if item.citations:

@@ -88,9 +88,18 @@ def _messages(fields: ProtoFields) -> tuple[Message, ...]:
     system = fields.fields("systemInstruction")
     if system is not None:
         system.take("role")  # the API takes any, and reads none
-        parts = decode_parts(system, PartDecoder(ToolCalls("system")))
+        parts, paths = decode_parts(system, PartDecoder(ToolCalls("system")))
         extensions = extended(system.rest())
-        messages.append(Message("system", tuple(parts), extensions=extensions, path=system.path))
+        messages.append(
+            Message(
+                "system",
+                tuple(parts),
+                extensions=extensions,
+                path=system.path,
+                content="parts",
+                part_paths=tuple(paths),
+            )
+        )
     items = fields.repeated("contents")
     path = fields.param("contents")
     if items is None:
@@ -187,7 +196,8 @@ def _tools(fields: ProtoFields) -> tuple[Tool, ...]:
             tools.append(_function(ProtoFields.of(declaration, f"{path}[{number}]")))
         for kind, definition in entry.rest().items():
             if definition is not None:
-                tools.append(Tool(kind, kind=kind, extensions={NAME: {kind: definition}}))
+                place = entry.param(kind)
+                tools.append(Tool(kind, kind=kind, extensions={NAME: {kind: definition}}, path=place))
     return tuple(tools)
 
 
@@ -200,7 +210,7 @@ def _function(fields: ProtoFields) -> Tool:
         schema = from_subset(subset, fields.param("parameters"))
     elif schema is not None:
         schema = checked_json_schema(schema, fields.param("parametersJsonSchema"))
-    return Tool(name, description, schema, extensions=extended(fields.rest()))
+    return Tool(name, description, schema, extensions=extended(fields.rest()), path=fields.path)
 
 
 def _tool_choice(fields: ProtoFields) -> tuple[ToolChoice | None, dict[str, Any]]:

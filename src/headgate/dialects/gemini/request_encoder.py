@@ -163,7 +163,7 @@ def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -
     tools: list[dict[str, Any]] = []
     declarations: list[dict[str, Any]] = []
     for index, tool in enumerate(request.tools):
-        path = f"tools[{index}]"
+        path = tool.place(index)
         if tool.cache is not None:
             losses.append(Loss(f"{path}.cache_control", "the target caches prompts by itself"))
         if tool.kind == "function":

@@ -13,6 +13,7 @@ from headgate.core.messages import (
     Part,
     Reasoning,
     Refusal,
+    Role,
     Text,
     ToolCall,
     ToolResult,
@@ -53,33 +54,43 @@ class MessageDecoder:
                 return self._function(fields)
             case "user":
                 parts = _required_content(fields)
-                return Message("user", parts, fields.text("name"), extended(fields.rest()))
+                name = fields.text("name")
+                return Message("user", parts, name, extended(fields.rest()), fields.path)
             case _:
                 parts = _required_content(fields)
                 name = fields.text("name")
-                return Message(
-                    "system" if role == "system" else "developer", parts, name, extended(fields.rest())
-                )
+                asking: Role = "system" if role == "system" else "developer"
+                return Message(asking, parts, name, extended(fields.rest()), fields.path)
 
     def _assistant(self, fields: Fields, index: int) -> Message:
         details = decode_details(fields.items("reasoning_details") or [], fields.param("reasoning_details"))
-        calls: list[Part] = []
+        calls: list[tuple[Part, str]] = []
         for number, call in enumerate(fields.items("tool_calls") or ()):
-            calls += _signed_call(Fields.of(call, f"{fields.param('tool_calls')}[{number}]"), details)
-        parts: list[Part] = _thoughts(fields, details)
+            body = Fields.of(call, f"{fields.param('tool_calls')}[{number}]")
+            calls += [(part, body.path) for part in _signed_call(body, details)]
+        placed = _thoughts(fields, details)
         content = fields.take("content")
         if content is not None:
-            parts += hinted(decode_content(content, fields.param("content")), fields)
+            path = fields.param("content")
+            said = hinted(decode_content(content, path), fields)
+            placed += [(part, f"{path}[{number}]") for number, part in enumerate(said)]
         refusal = fields.text("refusal")
         if refusal is not None:
-            parts.append(Refusal(refusal))
-        parts += calls
+            placed.append((Refusal(refusal), fields.param("refusal")))
+        placed += calls
         function_call = fields.fields("function_call")
         if function_call is not None:
-            parts.append(self._function_call(function_call, index))
-        if not parts and fields.peek("audio") is None:
+            placed.append((self._function_call(function_call, index), function_call.path))
+        if not placed and fields.peek("audio") is None:
             raise missing(fields.param("content"))
-        return Message("assistant", tuple(parts), fields.text("name"), extended(fields.rest()))
+        return Message(
+            "assistant",
+            tuple(part for part, _ in placed),
+            fields.text("name"),
+            extended(fields.rest()),
+            fields.path,
+            part_paths=tuple(path for _, path in placed),
+        )
 
     def _function_call(self, fields: Fields, index: int) -> ToolCall:
         name = fields.required_text("name")
@@ -92,18 +103,21 @@ class MessageDecoder:
     def _tool(self, fields: Fields) -> Message:
         call_id = fields.required_text("tool_call_id")
         parts = _result_parts(_required_content(fields))
-        return Message("tool", (ToolResult(call_id, parts),), fields.text("name"), extended(fields.rest()))
+        result, name, path = ToolResult(call_id, parts), fields.text("name"), fields.path
+        return Message("tool", (result,), name, extended(fields.rest()), path, part_paths=(path,))
 
     def _function(self, fields: Fields) -> Message:
         name = fields.required_text("name")
         content = fields.take("content")
         parts = () if content is None else _result_parts(decode_content(content, fields.param("content")))
         result = ToolResult(self._legacy_ids.get(name, f"function_call_{name}"), parts)
-        return Message("tool", (result,), name, extended({"role": "function", **fields.rest()}))
+        kept = extended({"role": "function", **fields.rest()})
+        return Message("tool", (result,), name, kept, fields.path, part_paths=(fields.path,))
 
 
-def _thoughts(fields: Fields, details: list[Detail]) -> list[Part]:
-    """Plain thoughts, under the one name or the other, or the details, which say the same and more.
+def _thoughts(fields: Fields, details: list[Detail]) -> list[tuple[Part, str]]:
+    """Plain thoughts, under the one name or the other, or the details, which say the same and more; each with
+    the path of its field.
 
     Objects under the plain names are none of ours. A plain text that differs from the details' stays an
     unknown field.
@@ -114,14 +128,16 @@ def _thoughts(fields: Fields, details: list[Detail]) -> list[Part]:
         if isinstance(fields.peek(key), str)
     }
     plain = next(iter(texts.values()), None)
+    place = fields.param(next(iter(texts), ""))
     if not details:
-        return [] if plain is None else [Reasoning(plain)]
-    parts: list[Part] = [detail.part for detail in details]
+        return [] if plain is None else [(Reasoning(plain), place)]
+    path = fields.param("reasoning_details")
+    parts: list[tuple[Part, str]] = [(detail.part, path) for detail in details]
     told = "".join(detail.part.text for detail in details)
     if plain and not told:
         if len(details) == 1 and details[0].part.signature is not None:
-            return [replace(details[0].part, text=plain)]
-        return [Reasoning(plain), *parts]
+            return [(replace(details[0].part, text=plain), path)]
+        return [(Reasoning(plain), place), *parts]
     fields.rest().update({key: text for key, text in texts.items() if text != told})
     return parts
 

@@ -37,16 +37,17 @@ class MessageEncoder:
         self._losses = losses
         self._profile = profile
 
-    def encode(self, message: Message, path: str) -> list[dict[str, Any]]:
+    def encode(self, message: Message, index: int) -> list[dict[str, Any]]:
         """The wire messages of one neutral message: each tool result is a message of its own, and first."""
+        path = message.place(index)
         self._foreign(message.extensions, path)
         if message.name is not None and not self._profile.names:
             self._lose(f"{path}.name", "the target takes no names")
             message = replace(message, name=None)
         written: list[dict[str, Any]] = []
         remaining: list[tuple[Part, str]] = []
-        for index, part in enumerate(message.parts):
-            part_path = f"{path}.content[{index}]"
+        for number, part in enumerate(message.parts):
+            part_path = message.place_of(index, number)
             if isinstance(part, ToolResult):
                 written.append(self._result(message, part, part_path))
             else:
@@ -110,10 +111,11 @@ class MessageEncoder:
         legacy = own(message.extensions).get("role") == "function"
         kept: list[tuple[Part, str]] = []
         for index, item in enumerate(part.parts):
+            inner = f"{path}.{message.content}[{index}]"
             if isinstance(item, Media):
-                self._lose(f"{path}.content[{index}]", f"a tool message can't hold {item.kind}s")
+                self._lose(inner, f"a tool message can't hold {item.kind}s")
             else:
-                kept.append((item, f"{path}.content[{index}]"))
+                kept.append((item, inner))
         if part.is_error:
             self._lose(f"{path}.is_error", "a tool message can't be marked as an error")
         if part.cache is not None:

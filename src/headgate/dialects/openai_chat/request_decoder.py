@@ -20,7 +20,7 @@ from headgate.dialects.json_bodies import MAX_ITEMS, Fields, decode_object, miss
 from headgate.dialects.openai_chat.caching import take_hint
 from headgate.dialects.openai_chat.message_decoder import MessageDecoder
 from headgate.dialects.openai_chat.payloads import check_schema
-from headgate.dialects.openai_chat.vocabulary import extended
+from headgate.dialects.openai_chat.vocabulary import NAME, extended
 
 _VENDOR_FIELDS: Mapping[str, type] = {
     "audio": dict,
@@ -52,7 +52,8 @@ def decode_request(body: bytes, *, model: str | None = None, stream: bool | None
         InvalidRequest: with `param` naming the field ("messages[2].content[0].image_url.url").
     """
     fields = Fields(decode_object(body))
-    name = fields.text("model") if model is None else model
+    named = fields.text("model")
+    name = named if model is None else model
     if not name:
         raise missing("model")
     body_stream = fields.boolean("stream")
@@ -159,7 +160,7 @@ def _tools(fields: Fields) -> tuple[Tool, ...]:
     ]
     for index, item in enumerate(fields.items("functions") or ()):
         body = Fields.of(item, f"functions[{index}]")
-        tools.append(_function(body, {"functions": True}))
+        tools.append(replace(_function(body, {"functions": True}), path=body.path))
     return tuple(tools)
 
 
@@ -177,7 +178,7 @@ def _tool(fields: Fields) -> Tool:
             extensions = extended(fields.rest(), "custom", body.rest())
             return Tool(name, description, kind="custom", extensions=extensions)
         case _:  # a vendor's built-in tool ("web_search"): its own to understand
-            return Tool(kind, kind=kind, extensions=extended(fields.rest()))
+            return Tool(kind, kind=kind, extensions={NAME: fields.rest()})
 
 
 def _function(body: Fields, marks: Mapping[str, Any]) -> Tool:

@@ -9,7 +9,7 @@ from headgate.core.messages import ChatRequest, ReasoningOptions, ResponseFormat
 from headgate.dialects.json_bodies import encode
 from headgate.dialects.openai_chat.message_encoder import MessageEncoder, foreign_losses, hint_fields
 from headgate.dialects.openai_chat.profile import COMPATIBLE, Profile
-from headgate.dialects.openai_chat.vocabulary import own
+from headgate.dialects.openai_chat.vocabulary import NAME, own
 
 _NOT_TAKEN = "the target has no such setting"
 
@@ -33,7 +33,7 @@ def encode_request(
     encoder = MessageEncoder(losses, profile)
     messages: list[dict[str, Any]] = []
     for index, message in enumerate(request.messages):
-        messages += encoder.encode(message, f"messages[{index}]")
+        messages += encoder.encode(message, index)
     wire: dict[str, Any] = {"model": name, "messages": messages}
     _put_tools(request, profile, wire, losses)
     if request.response_format is not None:
@@ -111,15 +111,17 @@ def _put_reasoning(options: ReasoningOptions, wire: dict[str, Any], losses: list
 
 def _put_tools(request: ChatRequest, profile: Profile, wire: dict[str, Any], losses: list[Loss]) -> None:
     for index, tool in enumerate(request.tools):
-        losses += foreign_losses(tool.extensions, f"tools[{index}]")
+        path = tool.place(index)
         extra = own(tool.extensions)
+        if tool.kind not in ("function", "custom") and NAME not in tool.extensions:
+            losses.append(Loss(path, "another vendor's own kind of tool"))
+            continue
+        losses += foreign_losses(tool.extensions, path)
         if "functions" in extra:
             rest = {key: value for key, value in extra.items() if key != "functions"}
             wire.setdefault("functions", []).append(_function(tool) | rest)
         else:
-            wire.setdefault("tools", []).append(
-                _tool(tool) | hint_fields(tool.cache, profile, f"tools[{index}]", losses)
-            )
+            wire.setdefault("tools", []).append(_tool(tool) | hint_fields(tool.cache, profile, path, losses))
     if request.tool_choice is not None:
         losses += foreign_losses(request.tool_choice.extensions, "tool_choice")
         _put_tool_choice(request.tool_choice, wire)

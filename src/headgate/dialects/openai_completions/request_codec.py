@@ -43,7 +43,8 @@ def decode_request(body: bytes, *, model: str | None = None, stream: bool | None
             can take.
     """
     fields = Fields(decode_object(body))
-    name = fields.text("model") if model is None else model
+    named = fields.text("model")
+    name = named if model is None else model
     if not name:
         raise missing("model")
     body_stream = fields.boolean("stream")
@@ -52,7 +53,9 @@ def decode_request(body: bytes, *, model: str | None = None, stream: bool | None
     wants_usage = bool(options and options.boolean("include_usage"))
     return ChatRequest(
         model=name,
-        messages=(Message("user", (Text(_prompt(fields.take("prompt"))),)),),
+        messages=(
+            Message("user", (Text(_prompt(fields.take("prompt"))),), path="prompt", part_paths=("prompt",)),
+        ),
         sampling=_sampling(fields),
         stream=streams,
         include_usage=wants_usage and streams,
@@ -132,7 +135,9 @@ def encode_request(
     profile = profile.for_model(name)
     losses = _foreign(request.extensions, "")
     wire: dict[str, Any] = {"model": name, "prompt": _joined(request, losses)}
-    losses += [Loss(f"tools[{index}]", "the dialect has no tools") for index in range(len(request.tools))]
+    losses += [
+        Loss(tool.place(index), "the dialect has no tools") for index, tool in enumerate(request.tools)
+    ]
     losses += [Loss(key, _NOT_TAKEN) for key in _NO_PLACE if getattr(request, key) is not None]
     _put_sampling(request.sampling, profile, wire, losses)
     if request.user is not None:
@@ -157,7 +162,7 @@ def _joined(request: ChatRequest, losses: list[Loss]) -> str:
     texts: list[str] = []
     only = len(request.messages) == 1 and request.messages[0].role == "user"
     for number, message in enumerate(request.messages):
-        path = f"messages[{number}]"
+        path = message.place(number)
         losses += _foreign(message.extensions, path)
         if not only:
             losses.append(Loss(f"{path}.role", "a prompt has no roles"))
@@ -165,7 +170,7 @@ def _joined(request: ChatRequest, losses: list[Loss]) -> str:
             losses.append(Loss(f"{path}.name", "a prompt has no names"))
         parts: list[str] = []
         for index, part in enumerate(message.parts):
-            part_path = f"{path}.content[{index}]"
+            part_path = message.place_of(number, index)
             if not isinstance(part, Text):
                 kind = type(part).__name__.lower()
                 losses.append(Loss(part_path, f"a {kind} part has no place in a prompt"))

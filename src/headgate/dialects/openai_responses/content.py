@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from headgate.core.loss import Loss
@@ -161,13 +162,10 @@ class ContentEncoder:
     def lose(self, path: str, reason: str) -> None:
         self._losses.append(Loss(path, reason))
 
-    def inputs(self, parts: tuple[Part, ...], path: str) -> str | list[dict[str, Any]]:
-        """A string for a single plain text, a list otherwise, an empty one for nothing."""
-        written = [
-            wire
-            for index, part in enumerate(parts)
-            if (wire := self._input(part, f"{path}[{index}]")) is not None
-        ]
+    def inputs(self, parts: Iterable[tuple[Part, str]]) -> str | list[dict[str, Any]]:
+        """Of parts with their paths: a string for a single plain text, a list otherwise, an empty one for
+        nothing."""
+        written = [wire for part, path in parts if (wire := self._input(part, path)) is not None]
         if len(written) == 1 and written[0].keys() == {"type", "text"}:
             text = written[0]["text"]
             assert isinstance(text, str)

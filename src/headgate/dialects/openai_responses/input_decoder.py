@@ -64,22 +64,23 @@ class InputDecoder:
         self.messages: list[Message] = []
         self._stateful = stateful
         self._run: list[Part] = []
+        self._paths: list[str] = []
         self._role: Role = "assistant"
         self._calls: dict[str, str] = {}
         self._parts = 0
 
-    def decode(self, value: object) -> None:
+    def decode(self, value: object, path: str = "input") -> None:
         if value is None:
             return
         if isinstance(value, str):
-            self.messages.append(Message("user", (Text(value),)))
+            self.messages.append(Message("user", (Text(value),), path=path, part_paths=(path,)))
             return
         if not isinstance(value, list):
-            raise wrong_type("input", "a string or an array of objects", value)
-        for index, item in enumerate(bounded(value, "input")):
-            self._item(Fields.of(item, f"input[{index}]"))
+            raise wrong_type(path, "a string or an array of objects", value)
+        for index, item in enumerate(bounded(value, path)):
+            self._item(Fields.of(item, f"{path}[{index}]"))
             if self._parts > MAX_ITEMS:
-                raise wrong_value("input", f"its items have more than {MAX_ITEMS:,} content parts in all")
+                raise wrong_value(path, f"its items have more than {MAX_ITEMS:,} content parts in all")
         self._close()
 
     def _item(self, fields: Fields) -> None:
@@ -93,19 +94,19 @@ class InputDecoder:
                 self._message(fields)
             case "reasoning":
                 for part in decode_reasoning(fields):
-                    self._add("assistant", part)
+                    self._add("assistant", part, fields.path)
             case "function_call" | "custom_tool_call":
                 self._call(fields, "custom" if kind == "custom_tool_call" else "function")
             case "function_call_output" | "custom_tool_call_output":
                 self._result(fields, kind)
             case "image_generation_call" if fields.peek("id") and isinstance(fields.peek("result"), str):
-                self._add("assistant", generated_image(fields))
+                self._add("assistant", generated_image(fields), fields.path)
             case "item_reference":
-                self._add("tool", Opaque(NAME, {"type": kind, "id": fields.required_text("id")}))
+                self._add("tool", Opaque(NAME, {"type": kind, "id": fields.required_text("id")}), fields.path)
                 self._stateful = True
             case _:
                 role: Role = "assistant" if made_by_model(kind) else "tool"
-                self._add(role, Opaque(NAME, {"type": kind, **fields.rest()}))
+                self._add(role, Opaque(NAME, {"type": kind, **fields.rest()}), fields.path)
 
     def _message(self, fields: Fields) -> None:
         role = fields.word("role", ROLES)
@@ -116,8 +117,8 @@ class InputDecoder:
         if role == "assistant":
             if self._run and isinstance(self._run[-1], Text | Refusal):
                 self._close()
-            for part in assistant_content(content, path, settled(fields.rest())):
-                self._add("assistant", part)
+            for number, part in enumerate(assistant_content(content, path, settled(fields.rest()))):
+                self._add("assistant", part, f"{path}[{number}]")
             return
         parts = decode_content(content, path)
         if not parts:
@@ -125,12 +126,13 @@ class InputDecoder:
         self._close()
         self._parts += len(parts)
         asking: Role = "user" if role == "user" else "system" if role == "system" else "developer"
-        self.messages.append(Message(asking, parts, extensions=extended(settled(fields.rest()))))
+        extensions = extended(settled(fields.rest()))
+        self.messages.append(Message(asking, parts, extensions=extensions, path=fields.path))
 
     def _call(self, fields: Fields, kind: str) -> None:
         part = decode_call(fields, kind)
         self._calls[part.id] = kind
-        self._add("assistant", part)
+        self._add("assistant", part, fields.path)
 
     def _result(self, fields: Fields, kind: str) -> None:
         call_id = fields.required_text("call_id")
@@ -147,19 +149,23 @@ class InputDecoder:
         if called != _OUTPUTS[kind] and (called is not None or _OUTPUTS[kind] == "custom"):
             rest["type"] = kind
         self._parts += len(parts)
-        self._add("tool", ToolResult(call_id, parts, extensions=extended(rest)))
+        self._add("tool", ToolResult(call_id, parts, extensions=extended(rest)), fields.path)
 
-    def _add(self, role: Role, part: Part) -> None:
+    def _add(self, role: Role, part: Part, path: str) -> None:
         if role != self._role:
             self._close()
         self._role = role
         self._run.append(part)
+        self._paths.append(path)
         self._parts += 1
 
     def _close(self) -> None:
         if self._run:
-            self.messages.append(Message(self._role, tuple(self._run)))
+            word = "output" if self._role == "tool" else "content"
+            parts, paths = tuple(self._run), tuple(self._paths)
+            self.messages.append(Message(self._role, parts, path=paths[0], content=word, part_paths=paths))
             self._run.clear()
+            self._paths.clear()
 
 
 def assistant_content(content: object, path: str, item: Mapping[str, Any]) -> list[Part]:

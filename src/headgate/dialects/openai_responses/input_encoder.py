@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from headgate.core.loss import Loss
@@ -35,41 +35,41 @@ class InputEncoder:
         self._content = ContentEncoder(losses, breakpoints)
         self._custom: set[str] = set()
 
-    def encode(self, message: Message, path: str) -> None:
+    def encode(self, message: Message, index: int) -> None:
         """Each tool result is an item of its own, and first; then the message and what else it holds."""
+        path = message.place(index)
+        places = [message.place_of(index, number) for number in range(len(message.parts))]
         self._losses += foreign_losses(message.extensions, path)
         if message.name is not None:
             self._lose(f"{path}.name", "messages have no name in this dialect")
         if message.role == "assistant":
-            self._assistant(message.parts, f"{path}.content")
+            self._assistant(zip(message.parts, places, strict=True))
             return
-        rest: list[Part] = []
-        for index, part in enumerate(message.parts):
-            part_path = f"{path}.content[{index}]"
+        rest: list[tuple[Part, str]] = []
+        for part, part_path in zip(message.parts, places, strict=True):
             if isinstance(part, ToolResult):
-                self._result(part, part_path)
+                self._result(part, part_path, message.content)
             elif message.role != "tool":
-                rest.append(part)
+                rest.append((part, part_path))
             elif isinstance(part, Opaque) and part.dialect == NAME and isinstance(part.value, dict):
                 self.items.append(part.value)
             else:
                 self._lose(part_path, f"a {_kind(part)} part has no place beside tool results")
         if message.role != "tool" and (rest or not message.parts):
-            self._plain(message, rest, path)
+            self._plain(message, rest)
 
-    def _plain(self, message: Message, parts: list[Part], path: str) -> None:
-        content = self._content.inputs(tuple(parts), f"{path}.content")
+    def _plain(self, message: Message, parts: list[tuple[Part, str]]) -> None:
+        content = self._content.inputs(parts)
         if content or not parts:
             self.items.append(
                 {"type": "message", "role": message.role, "content": content} | own(message.extensions)
             )
 
-    def _assistant(self, parts: tuple[Part, ...], path: str) -> None:
+    def _assistant(self, parts: Iterable[tuple[Part, str]]) -> None:
         message: dict[str, Any] | None = None
         thought: dict[str, Any] | None = None
         first = len(self.items)
-        for index, part in enumerate(parts):
-            part_path = f"{path}[{index}]"
+        for part, part_path in parts:
             match part:
                 case Text() | Refusal():
                     thought = None
@@ -128,14 +128,15 @@ class InputEncoder:
             self._custom.add(part.id)
         self.items.append(encode_call(part))
 
-    def _result(self, part: ToolResult, path: str) -> None:
+    def _result(self, part: ToolResult, path: str, list_word: str) -> None:
         self._content.foreign(part, path)
         if part.is_error:
             self._lose(f"{path}.is_error", "a tool's output can't be marked as an error")
         if part.cache is not None:
             self._lose(f"{path}.cache_control", "only input parts can be marked for the cache")
         kind = "custom_tool_call_output" if part.call_id in self._custom else "function_call_output"
-        output = self._content.inputs(part.parts, f"{path}.content") or ""
+        inner = [(item, f"{path}.{list_word}[{index}]") for index, item in enumerate(part.parts)]
+        output = self._content.inputs(inner) or ""
         self.items.append({"type": kind, "call_id": part.call_id, "output": output} | own(part.extensions))
 
     def _image(self, part: Media, path: str) -> None:

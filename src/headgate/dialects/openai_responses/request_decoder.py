@@ -18,7 +18,7 @@ from headgate.core.messages import (
 )
 from headgate.dialects.json_bodies import Fields, decode_object, missing, wrong_type, wrong_value
 from headgate.dialects.openai_responses.input_decoder import InputDecoder
-from headgate.dialects.openai_responses.vocabulary import ENCRYPTED, LOGPROBS, extended
+from headgate.dialects.openai_responses.vocabulary import ENCRYPTED, LOGPROBS, NAME, extended
 
 _VENDOR_FIELDS: Mapping[str, type] = {
     "background": bool,
@@ -146,9 +146,10 @@ def _messages(fields: Fields) -> tuple[Message, ...]:
     instructions = fields.peek("instructions")
     if isinstance(instructions, list):  # as responses echo them
         fields.take("instructions")
-        decoder.decode(instructions)
+        decoder.decode(instructions, "instructions")
     elif (text := fields.text("instructions")) is not None:
-        decoder.messages.append(Message("system", (Text(text),)))
+        place = "instructions"
+        decoder.messages.append(Message("system", (Text(text),), path=place, part_paths=(place,)))
     decoder.decode(value)
     return tuple(decoder.messages)
 
@@ -210,7 +211,7 @@ def _tool(fields: Fields) -> Tool:
             name, description = fields.required_text("name"), fields.text("description")
             return Tool(name, description, kind=kind, extensions=extended(fields.rest()))
         case _:  # a hosted tool ("web_search"): the vendor's own to understand
-            return Tool(kind, kind=kind, extensions=extended(fields.rest()))
+            return Tool(kind, kind=kind, extensions={NAME: fields.rest()})
 
 
 def _tool_choice(fields: Fields) -> ToolChoice | None:

@@ -58,7 +58,7 @@ def encode_request(
         if index == 0 and (instructions := _instructions(message)) is not None:
             wire["instructions"] = instructions
         else:
-            encoder.encode(message, f"messages[{index}]")
+            encoder.encode(message, index)
     wire["input"] = encoder.items
     _put_tools(request, wire, losses)
     extra = own(request.extensions)
@@ -155,8 +155,8 @@ def _put_text(wanted: ResponseFormat | None, kept: object, wire: dict[str, Any],
 def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -> None:
     tools = []
     for index, tool in enumerate(request.tools):
-        path = f"tools[{index}]"
-        if tool.kind not in ("function", "custom") and NAME not in tool.extensions and tool.extensions:
+        path = tool.place(index)
+        if tool.kind not in ("function", "custom") and NAME not in tool.extensions:
             losses.append(Loss(path, f"a '{tool.kind}' tool, which only its own vendor runs"))
             continue
         losses += foreign_losses(tool.extensions, path)

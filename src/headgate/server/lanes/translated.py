@@ -24,6 +24,7 @@ from headgate.dialects.dialect import (
     RerankDialect,
     StreamDecoder,
 )
+from headgate.dialects.terms import in_callers_terms
 from headgate.server.intake import Intake
 from headgate.server.lanes.lane import JSON_HEAD, LossRefused, content_type
 
@@ -42,7 +43,8 @@ class _Translated:
         self._upstream = upstream
         self._receiver = receiver
         self._status = 0
-        body, losses = wire.encode(_metered(intake.request))
+        body, lost = wire.encode(_metered(intake.request))
+        losses = in_callers_terms(lost, intake.dialect.name) if lost else lost
         self.losses: list[Loss] = losses
         if losses and intake.strict:
             raise LossRefused(losses)
