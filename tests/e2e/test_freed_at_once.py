@@ -1,4 +1,4 @@
-"""What served a call is freed as the call ends, by no garbage collection: nothing holds itself in a circle."""
+"""What served a call is freed as it ends, by no garbage collection: nothing holds itself in a circle."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from headgate.core.errors import Cancelled, HeadgateError, Internal
+from headgate.core.record import record
 
 
 class Operation(StrEnum):
@@ -22,7 +23,7 @@ class Operation(StrEnum):
     SPEAK = "speak"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Principal:
     """Who calls: the name of the key, or `anonymous` on a server without keys."""
 
@@ -33,7 +34,7 @@ class Principal:
 ANONYMOUS = Principal("anonymous", authenticated=False)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Usage:
     """Tokens of one answer, cumulative; None where the upstream did not say.
 

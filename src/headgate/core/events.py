@@ -7,12 +7,13 @@ part; part indexes of a choice grow by one; usage is cumulative; exactly one ter
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from headgate.core.call import Usage
 from headgate.core.errors import HeadgateError
 from headgate.core.messages import JSON, Citation, Extensions, Part
+from headgate.core.record import record
 
 FinishReason: TypeAlias = Literal[
     "stop", "length", "tool_calls", "content_filter", "refusal", "pause", "context_length", "other"
@@ -20,7 +21,7 @@ FinishReason: TypeAlias = Literal[
 DeltaField: TypeAlias = Literal["text", "arguments", "signature", "data"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Started:
     """The answer has begun. `created` is Unix seconds; `model` is what the upstream calls itself."""
 
@@ -30,7 +31,7 @@ class Started:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PartStarted:
     """A part opens. `part` holds what is known at the start (a tool call's id and name, say)."""
 
@@ -39,7 +40,7 @@ class PartStarted:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PartDelta:
     """More of an open part, to be appended to the part's `field`.
 
@@ -54,7 +55,7 @@ class PartDelta:
     logprobs: list[JSON] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PartCited:
     """A citation of an open text part."""
 
@@ -63,13 +64,13 @@ class PartCited:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class PartEnded:
     index: int
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class UsageReported:
     """Usage so far; later reports replace earlier ones field by field."""
 
@@ -77,7 +78,7 @@ class UsageReported:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stop:
     """Why one choice ended. `sequence` is the stop sequence that was hit; `native` the wire's own word."""
 
@@ -87,7 +88,7 @@ class Stop:
     native: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Finished:
     """The answer is complete: one `Stop` for each choice, in order."""
 
@@ -95,7 +96,7 @@ class Finished:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Failed:
     """The answer ended early; what came before is incomplete."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from headgate.core.call import Usage
 from headgate.core.events import Stop
 from headgate.core.messages import JSON, Extensions, Part
+from headgate.core.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Choice:
     """One of the `n` answers. `logprobs` holds token entries in OpenAI's shape, as `PartDelta` does."""
 
@@ -19,7 +20,7 @@ class Choice:
     logprobs: tuple[JSON, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ChatResult:
     """`created` is Unix seconds. `extensions` are those of the start, the usage and the finish, merged."""
 

@@ -8,7 +8,6 @@ upstream's garble `StreamBroken`, an upstream's own error `UpstreamError`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
 from msgspec import Raw
@@ -20,10 +19,11 @@ from headgate.core.events import ChatEvent
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
 from headgate.core.operations import EmbedRequest, EmbedResult, RerankRequest, RerankResult
+from headgate.core.record import record
 from headgate.core.result import ChatResult
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class WireError:
     """An error as an HTTP answer in the caller's dialect. `headers` hold the content type."""
 
@@ -36,7 +36,7 @@ Framing: TypeAlias = Literal["sse", "json_array", "eventstream"]
 """How a stream is cut into events: server-sent events, one JSON array (Gemini), AWS event-stream frames."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class AnswerOptions:
     """How a caller's answer is to look. What is None comes from the answer itself.
 
@@ -131,7 +131,7 @@ class EncodeRerankRequest(Protocol):
     def __call__(self, request: RerankRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Dialect:
     """What all dialects have.
 
@@ -153,7 +153,7 @@ class Dialect:
     """False: the route names the model (and says whether the answer streams), the body does not."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ChatDialect(Dialect):
     stream_types: Mapping[Framing, str]
     """Content type of each framing that streams may have; the first is the usual one."""
@@ -172,7 +172,7 @@ class ChatDialect(Dialect):
     """Takes out of a stream what came only because we asked for usage."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class EmbedDialect(Dialect):
     decode_request: DecodeEmbedRequest
     encode_request: EncodeEmbedRequest
@@ -181,7 +181,7 @@ class EmbedDialect(Dialect):
     decode_result: Callable[[bytes], EmbedResult]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class RerankDialect(Dialect):
     decode_request: Callable[[bytes], RerankRequest]
     encode_request: EncodeRerankRequest
@@ -189,7 +189,7 @@ class RerankDialect(Dialect):
     decode_result: Callable[[bytes], RerankResult]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class CountDialect(Dialect):
     """Counting a prompt's tokens: the request is a chat request that is not answered."""
 
