@@ -19,7 +19,7 @@ from headgate.dialects import registry as dialects
 from headgate.server.endpoints import HOT_ENDPOINTS
 from tests.e2e.sdk.clients import CLIENTS, KEY, Client
 from tests.e2e.sdk.model import answer
-from tests.e2e.sdk.said import SCENARIOS, WEATHER, Said
+from tests.e2e.sdk.said import SCENARIOS, THINKS, WEATHER, Said
 from tests.e2e.sdk.vendors import VENDORS, Vendor
 from tests.support.server import Running, settings_from
 from tests.support.upstream import LAST_CHUNK, Drop, Seen, Step, Upstream, chunk, head, plain
@@ -74,6 +74,8 @@ class Far:
     def _said(self, scenario: str, body: dict[str, Any]) -> Said:
         if scenario == "obeys":
             return answer(self.vendor, body)
+        if scenario == "agent":
+            return WEATHER if self.vendor.results(body)[-1] == "result of get_weather" else THINKS
         return WEATHER if self.vendor.results(body) else SCENARIOS[scenario]
 
     def last(self) -> Seen:
@@ -104,7 +106,7 @@ def vendors() -> Iterator[dict[str, Far]]:
 
 @pytest.fixture(scope="session")
 def gateway(vendors: dict[str, Far], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    scenarios = (*SCENARIOS, *map(str, STATUSES))
+    scenarios = (*SCENARIOS, "agent", *map(str, STATUSES))
     models: dict[str, Any] = {
         f"{name}-{scenario}": far.model(scenario) for name, far in vendors.items() for scenario in scenarios
     }

@@ -141,7 +141,7 @@ class Anthropic(Vendor):
     @override
     def results(self, body: dict[str, Any]) -> list[str]:
         contents = [block["content"] for block in self._blocks(body, "tool_result")]
-        return [c if isinstance(c, str) else "".join(block["text"] for block in c) for c in contents]
+        return [c if isinstance(c, str) else "".join(block.get("text", "") for block in c) for c in contents]
 
     @override
     def called(self, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -153,7 +153,8 @@ class Anthropic(Vendor):
 
     @override
     def tools(self, body: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        return {tool["name"]: tool["input_schema"] for tool in body.get("tools", [])}
+        tools = [tool for tool in body.get("tools", []) if "input_schema" in tool]
+        return {tool["name"]: tool["input_schema"] for tool in tools}
 
     @override
     def schema(self, body: dict[str, Any]) -> dict[str, Any] | None:

@@ -107,12 +107,8 @@ class Converse(Vendor):
 
     @override
     def results(self, body: dict[str, Any]) -> list[str]:
-        return [
-            "".join(
-                part["text"] if "text" in part else json.dumps(part["json"]) for part in result["content"]
-            )
-            for result in self._all(body, "toolResult")
-        ]
+        contents = [result["content"] for result in self._all(body, "toolResult")]
+        return ["".join(part.get("text", "") for part in content) for content in contents]
 
     @override
     def called(self, body: dict[str, Any]) -> list[dict[str, Any]]:
@@ -124,7 +120,8 @@ class Converse(Vendor):
 
     @override
     def tools(self, body: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        specs = [tool["toolSpec"] for tool in body.get("toolConfig", {}).get("tools", [])]
+        tools = body.get("toolConfig", {}).get("tools", [])
+        specs = [tool["toolSpec"] for tool in tools if "toolSpec" in tool]
         return {spec["name"]: spec["inputSchema"]["json"] for spec in specs}
 
     @override

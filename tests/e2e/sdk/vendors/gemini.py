@@ -118,7 +118,7 @@ class Gemini(Vendor):
     @override
     def results(self, body: dict[str, Any]) -> list[str]:
         responses = [result["response"] for result in self._all(body, "functionResponse")]
-        return [str(response.get("result", response.get("output"))) for response in responses]
+        return [str(response.get("output", response.get("error"))) for response in responses]
 
     @override
     def called(self, body: dict[str, Any]) -> list[dict[str, Any]]:

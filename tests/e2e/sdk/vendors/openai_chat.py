@@ -136,7 +136,7 @@ class OpenAIChat(Vendor):
     def results(self, body: dict[str, Any]) -> list[str]:
         contents = [message["content"] for message in body["messages"] if message["role"] == "tool"]
         return [
-            content if isinstance(content, str) else "".join(part["text"] for part in content)
+            content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
             for content in contents
         ]
 

@@ -126,7 +126,7 @@ class OpenAIResponses(Vendor):
     @override
     def results(self, body: dict[str, Any]) -> list[str]:
         outputs = [item["output"] for item in self._all(body, "function_call_output")]
-        return [o if isinstance(o, str) else "".join(part["text"] for part in o) for o in outputs]
+        return [o if isinstance(o, str) else "".join(part.get("text", "") for part in o) for o in outputs]
 
     @override
     def called(self, body: dict[str, Any]) -> list[dict[str, Any]]:
