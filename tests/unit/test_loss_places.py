@@ -310,7 +310,6 @@ def test_every_place_is_in_the_callers_request(caller: str, upstream: str) -> No
         steps = [step for word in path.split(".") for step in _steps(word)]
         value: Any = body
         for step in steps[:-1]:
-            assert type(value) is (list if isinstance(step, int) else dict), (path, step)
             value = value[step]
             if isinstance(value, str):  # content in the shorthand of a text
                 break

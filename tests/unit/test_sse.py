@@ -29,6 +29,13 @@ def decode(data: bytes, *cuts: int) -> list[ServerSentEvent]:
         (b"data:  a\n\n", [b" a"]),
         (b"data: a\r\n\r\n", [b"a"]),
         (b"data: a\r\r", [b"a"]),
+        (b"data: a\r\n\r\ndata: b\r\n\r\n", [b"a", b"b"]),
+        (b"data: a\r\n\r\n\r\n\r\ndata: b\r\n\r\n", [b"a", b"b"]),
+        (b": comment\r\n\r\nevent: ping\r\n\r\ndata: a\r\ndata: b\r\n\r\n", [b"a\nb"]),
+        (b"data: a\n\ndata: b\r\n\r\n", [b"a", b"b"]),
+        (b"data: a\r\rdata: b\r\n\r\n", [b"a", b"b"]),
+        (b"data: a\rdata: b\r\n\r\n", [b"a\nb"]),
+        (b"data: a\r\r\n\r\n", [b"a"]),
         (b"data: a\ndata: b\n\n", [b"a\nb"]),
         (b"data: a\rdata: b\n\n", [b"a\nb"]),
         (b"data: a\rdata: b\r\ndata: c\n\n", [b"a\nb\nc"]),
@@ -119,6 +126,21 @@ def test_what_is_encoded_is_decoded_at_any_split(
     cuts = sorted(cut for cut in cuts if cut <= len(wire))
     expected = [("\n".join(text).encode(), name) for text, name in events]
     assert [(event.data, event.event) for event in decode(wire, *cuts)] == expected
+
+
+fragments = st.sampled_from(
+    [b"data: x", b"data", b"event: e", b"\n", b"\r", b"\r\n", b"\r\n\r\n", b"\n\n", b"y"]
+)
+
+
+@GIVEN
+@given(st.lists(fragments, max_size=14))
+def test_line_ends_of_every_kind_decode_alike_at_any_split(pieces: list[bytes]) -> None:
+    """Read whole, where the short ways apply, and byte by byte, where they do not."""
+    wire = b"".join(pieces)
+    assert decode(wire) == decode(wire, *range(len(wire)))
+    ends = [sum(map(len, pieces[:number])) for number in range(len(pieces))]
+    assert decode(wire) == decode(wire, *ends)
 
 
 @GIVEN

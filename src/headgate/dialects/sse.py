@@ -61,18 +61,25 @@ class Decoder:
             if data.startswith(b"data: ") and data.find(b"\n") == len(data) - 2:
                 self._fresh = False
                 return [ServerSentEvent(data[6:-2], None, self.last_id)]
-            return self._feed_whole(data)
+            return self._feed_whole(data, b"\n\n")
+        if self.idle and data.endswith(b"\r\n\r\n") and len(data) <= self.limit:
+            end = len(data) - 4
+            if data.startswith(b"data: ") and data.find(b"\r") == end and data.find(b"\n") == end + 1:
+                self._fresh = False
+                return [ServerSentEvent(data[6:-4], None, self.last_id)]
+            return self._feed_whole(data, b"\r\n\r\n")
         return self._feed_lines(data)
 
-    def _feed_whole(self, data: bytes) -> list[ServerSentEvent]:
-        """Whole events with LF line ends, most of them of one `data` line: nearly every read is so."""
+    def _feed_whole(self, data: bytes, blank: bytes) -> list[ServerSentEvent]:
+        """Whole events, most of them of one `data` line: nearly every read is so. `blank` ends the last one;
+        its line ends are LF, or CRLF as Google sends them."""
         events: list[ServerSentEvent] = []
-        for block in data[:-2].split(b"\n\n"):
-            if block.startswith(b"data: ") and b"\n" not in block:
+        for block in data[: -len(blank)].split(blank):
+            if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
                 events.append(ServerSentEvent(block[6:], None, self.last_id))
                 self._fresh = False
             else:
-                events += self._feed_lines(block + b"\n\n")
+                events += self._feed_lines(block + blank)
         return events
 
     def _feed_lines(self, data: bytes) -> list[ServerSentEvent]:
