@@ -8,8 +8,10 @@ dialect gets it back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
+
+from headgate.core.record import record
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Extensions: TypeAlias = Mapping[str, Mapping[str, "JSON"]]
@@ -19,14 +21,14 @@ Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 MediaKind: TypeAlias = Literal["image", "audio", "video", "file"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class CacheHint:
     """The prompt up to and including this part is worth caching, for `ttl` ("5m", "1h") where given."""
 
     ttl: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Citation:
     """What a span of an answer's text rests on.
 
@@ -45,7 +47,7 @@ class Citation:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Text:
     text: str
     citations: tuple[Citation, ...] = ()
@@ -53,7 +55,7 @@ class Text:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Media:
     """An image, sound, video or file; exactly one of `data` (base64), `url` and `file_id` is set."""
 
@@ -68,7 +70,7 @@ class Media:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Reasoning:
     """What the model thought. `signature` and `data` are opaque and go back as they came.
 
@@ -85,13 +87,13 @@ class Reasoning:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Refusal:
     text: str
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ToolCall:
     """A call that the model wants made. `arguments` is the JSON text as the model wrote it."""
 
@@ -103,7 +105,7 @@ class ToolCall:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ToolResult:
     call_id: str
     parts: tuple[Text | Media | Opaque, ...]
@@ -112,7 +114,7 @@ class ToolResult:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Opaque:
     """A block that only `dialect` understands; echoed to it and lost, with a report, elsewhere."""
 
@@ -123,7 +125,7 @@ class Opaque:
 Part: TypeAlias = Text | Media | Reasoning | Refusal | ToolCall | ToolResult | Opaque
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Message:
     """One turn, or a part of one: a dialect's turn may become several messages.
 
@@ -155,7 +157,7 @@ class Message:
         return f"{self.place(index)}{dot}{self.content}[{self.first_part + part}]"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Tool:
     """A function that the model may call; `parameters` is its JSON schema.
 
@@ -177,7 +179,7 @@ class Tool:
         return self.path if self.path is not None else f"tools[{index}]"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ToolChoice:
     """`auto`, `none`, `required` (some tool), or `tool` (the one that `name` says)."""
 
@@ -186,7 +188,7 @@ class ToolChoice:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ResponseFormat:
     """Plain text, any JSON, or JSON that fits `schema`."""
 
@@ -198,7 +200,7 @@ class ResponseFormat:
     extensions: Extensions = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class Sampling:
     """How tokens are drawn. None: the target's own default."""
 
@@ -217,7 +219,7 @@ class Sampling:
     top_logprobs: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ReasoningOptions:
     """How much the model may think: an effort word, a budget in tokens, or both."""
 
@@ -227,7 +229,7 @@ class ReasoningOptions:
     summary: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     model: str
     messages: tuple[Message, ...]
