@@ -23,6 +23,9 @@ from headgate.core.call import Operation
 from headgate.dialects.openai_chat import profile as profiles
 from headgate.upstream.credentials import Credentials, EntraToken, GoogleServiceAccount, SigV4
 
+_RESPONSES = replace(RESPONSES, anywhere=True)  # every address is a resource of one's own
+
+
 BEDROCK_KEY_ENV = "AWS_BEARER_TOKEN_BEDROCK"
 
 _DEPLOYMENT_PATHS: Mapping[str, str] = {
@@ -87,7 +90,7 @@ def _azure_credentials(settings: AzureSettings) -> Credentials | None:
 AZURE_PRESET = Preset(
     "azure-openai",
     {
-        Operation.CHAT: (chat(profiles.AZURE_OPENAI), completions(profiles.AZURE_OPENAI), RESPONSES),
+        Operation.CHAT: (chat(profiles.AZURE_OPENAI), completions(profiles.AZURE_OPENAI), _RESPONSES),
         Operation.EMBED: (embeddings(),),
     },
     version="/openai/v1",

@@ -7,6 +7,7 @@ first is what others are translated into.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from headgate.backends.remote import Endpoint, Preset, remote
@@ -30,7 +31,7 @@ def embeddings(path: str | None = None, **encoding: Any) -> Endpoint:
     return Endpoint("openai_embeddings", path, encoding)
 
 
-RESPONSES = Endpoint("openai_responses")
+RESPONSES = Endpoint("openai_responses", anywhere=False)
 _RERANK = Endpoint("jina_rerank")
 _SERVER = {
     Operation.CHAT: (chat(profiles.COMPATIBLE), completions(profiles.COMPATIBLE)),
@@ -67,7 +68,10 @@ GEMINI = remote(
     Preset(
         "gemini",
         {
-            Operation.CHAT: (Endpoint("gemini"), chat(profiles.GOOGLE, path="/openai/chat/completions")),
+            Operation.CHAT: (
+                Endpoint("gemini"),
+                replace(chat(profiles.GOOGLE, path="/openai/chat/completions"), anywhere=False),
+            ),
             Operation.COUNT_TOKENS: (Endpoint("gemini_count"),),
             Operation.EMBED: (Endpoint("gemini_embed_batch"), Endpoint("gemini_embed")),
         },

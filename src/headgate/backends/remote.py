@@ -45,12 +45,15 @@ class Endpoint:
             name of the model, URL-quoted, `{verb}` for what follows the colon in the dialect's own path.
         encoding: keywords for the dialect's `encode_request`: the vendor's quirks, as data.
         usage_when_asked: the upstream takes its dialect's wish for usage in a stream.
+        anywhere: it is there at any `base_url`; otherwise only at the vendor's own address, and where the
+            target's `dialects` name it.
     """
 
     dialect: str
     path: str | None = None
     encoding: Mapping[str, Any] = field(default_factory=dict)
     usage_when_asked: bool = True
+    anywhere: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,10 @@ class RemoteSettings(TargetSettings):
         default=None,
         description="PEM file of the certificate authorities to trust, in place of the system's.",
     )
+    dialects: tuple[str, ...] = Field(
+        default=(),
+        description="Dialects that this `base_url` speaks besides the usual one, like `openai_responses`.",
+    )
     stream_usage: bool | None = Field(
         default=None,
         description="Ask for usage in streams where the caller did not; `false` where that is refused.",
@@ -158,6 +165,8 @@ class RemoteBackend:
         self._model = settings.model or context.model
         self._timeouts = context.timeouts
         self._stream_usage = settings.stream_usage
+        self._dialects = settings.dialects
+        self._at_vendor = settings.base_url is None
 
     @property
     def operations(self) -> frozenset[Operation]:
@@ -174,7 +183,11 @@ class RemoteBackend:
         """The pool belongs to the server: other targets may use it."""
 
     def wire(self, operation: Operation, dialect: str) -> Wire | None:
-        endpoints = self._preset.endpoints.get(operation)
+        endpoints = [
+            each
+            for each in self._preset.endpoints.get(operation, ())
+            if each.anywhere or self._at_vendor or each.dialect in self._dialects
+        ]
         if not endpoints:
             return None
         endpoint = next((each for each in endpoints if each.dialect == dialect), endpoints[0])

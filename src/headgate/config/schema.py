@@ -106,6 +106,12 @@ class ServerSettings(SettingsModel):
     grace: Duration = Field(
         default=30.0, description="How long requests under way may take to end on a stop."
     )
+    state: ConfigPath | None = Field(
+        default=None, description="SQLite file for what must survive a restart; memory when left out."
+    )
+    keep_responses: Duration = Field(
+        default=3600.0, description="How long the Responses API keeps answers; 30 days at most."
+    )
     log_format: LogFormat = Field(default="auto", description="`auto`: text on a terminal, JSON otherwise.")
     log_level: LogLevel = Field(default="info", description="Least severe message that is logged.")
     access_log: bool = Field(default=True, description="One line for each request.")

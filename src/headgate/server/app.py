@@ -21,6 +21,7 @@ from headgate.server.routes.health import health_routes
 from headgate.server.routes.hot import hot_routes
 from headgate.server.routes.models import models_routes
 from headgate.server.routes.predict import describe_predictions, predict_routes
+from headgate.server.routes.responses import responses_routes
 
 DESCRIPTION = """
 One asynchronous server in front of every model a team has.
@@ -58,6 +59,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         strict_content_type=False,
     )
     app.include_router(hot_routes(gateway))
+    app.include_router(responses_routes(gateway))
     app.include_router(models_routes(gateway))
     app.include_router(predict_routes(gateway))
     app.include_router(health_routes(gateway))

@@ -17,9 +17,11 @@ from headgate.observe.metrics import Metrics
 from headgate.observe.tracing import Tracing
 from headgate.policy.keys import KeyRing
 from headgate.policy.limits import Admission
+from headgate.policy.store import MemoryStore, SqliteStore, Store
 from headgate.routing.plan import Retry, Route, Router, Target
 from headgate.server.endpoints import HOT_ENDPOINTS, Endpoints
 from headgate.server.gateway import Gateway
+from headgate.server.responses import ResponseBook
 
 log = logging.getLogger("headgate.server")
 
@@ -65,12 +67,18 @@ def build(
         observers.metrics,
         pools,
         Endpoints(HOT_ENDPOINTS),
+        ResponseBook(_store(settings), time.time, ttl=settings.server.keep_responses),
         access_log=observers.access_log,
         tracing=observers.tracing,
         broken=broken,
     )
     _declare(gateway)
     return gateway
+
+
+def _store(settings: Settings) -> Store:
+    """What must survive a restart is in a file where there is one."""
+    return SqliteStore(settings.server.state) if settings.server.state is not None else MemoryStore()
 
 
 def _route(name: str, model: ModelSettings, registry: Registry, pools: Pools, offline: bool) -> Route:
@@ -150,6 +158,7 @@ async def start(gateway: Gateway, *, keep_going: bool = False) -> None:
         await stop(gateway)
         raise
     gateway.retire(broken)
+    await gateway.book.recover()
     gateway.started = True
 
 
@@ -179,6 +188,7 @@ async def stop(gateway: Gateway) -> None:
     """End what is under way and close every backend and connection."""
     gateway.draining = True
     gateway.abandon_all()
+    await gateway.book.close()
     backends = [target.backend for route in gateway.router.routes.values() for target in route.targets]
     for result in await asyncio.gather(*(b.close() for b in backends), return_exceptions=True):
         if isinstance(result, Exception):

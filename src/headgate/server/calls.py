@@ -8,6 +8,7 @@ from time import monotonic
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Call, Operation
 from headgate.core.errors import HeadgateError, InvalidRequest, UnsupportedMediaType
+from headgate.dialects.dialect import ChatDialect
 from headgate.dialects.envelope import Envelope
 from headgate.observe.logs import request_id
 from headgate.observe.tracing import passthrough
@@ -19,8 +20,21 @@ from headgate.server.intake import Intake
 from headgate.server.relay import Relay
 
 
-def begin(gateway: Gateway, match: Match, headers: RawHeaders, body: bytes, client: Client) -> Relay | None:
-    """Take a request in and start its relay; None when it was refused, and answered, at once."""
+def begin(
+    gateway: Gateway,
+    match: Match,
+    headers: RawHeaders,
+    body: bytes,
+    client: Client,
+    *,
+    answers_in: ChatDialect | None = None,
+) -> Relay | None:
+    """Take a request in and start its relay; None when it was refused, and answered, at once.
+
+    Args:
+        answers_in: the caller's dialect with an encoder for just this answer: it is written anew even where
+            the upstream speaks the same dialect.
+    """
     endpoint = match.endpoint
     model = match.model or ""
     try:
@@ -49,7 +63,11 @@ def begin(gateway: Gateway, match: Match, headers: RawHeaders, body: bytes, clie
     call.deadline = now + route.timeouts.total
     gateway.metrics.call_started(call)
     fields = [(b"x-request-id", call.id.encode("ascii")), *_trace_fields(gateway, call, headers)]
-    relay = Relay(gateway, Intake(gateway, call, match, route, plan, envelope, body, headers, fields), client)
+    intake = Intake(gateway, call, match, route, plan, envelope, body, headers, fields)
+    if answers_in is not None:
+        intake.dialect = answers_in
+        intake.rewrites = True
+    relay = Relay(gateway, intake, client)
     relay.start()
     return relay
 

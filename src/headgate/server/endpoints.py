@@ -20,6 +20,7 @@ class Endpoint:
     Args:
         path: with `{model}` where the route names the model.
         stream: does the answer stream; None where the body says so.
+        stateful: answers are kept, so that requests wait for a store: not for the fast lane.
         framing: reads the wanted framing of a stream from the query and the header fields.
     """
 
@@ -27,6 +28,7 @@ class Endpoint:
     operation: Operation
     speaks: str
     stream: bool | None = None
+    stateful: bool = False
     framing: Callable[[bytes, RawHeaders], Framing] | None = None
 
     @property
@@ -102,6 +104,7 @@ def _gemini(version: str) -> tuple[Endpoint, ...]:
 
 HOT_ENDPOINTS = (
     Endpoint("/v1/chat/completions", Operation.CHAT, "openai_chat"),
+    Endpoint("/v1/responses", Operation.CHAT, "openai_responses", stateful=True),
     Endpoint("/v1/completions", Operation.CHAT, "openai_completions"),
     Endpoint("/v1/embeddings", Operation.EMBED, "openai_embeddings", stream=False),
     Endpoint("/v2/embed", Operation.EMBED, "cohere_embed", stream=False),

@@ -274,7 +274,7 @@ class FastLaneProtocol(HttpToolsProtocol):
             self._declining = True
             return
         match = self.gateway.endpoints.match(self.url, self.headers)
-        if match is None or not self._plain_post():
+        if match is None or match.endpoint.stateful or not self._plain_post():
             self._receiving = None
             super().on_headers_complete()
             self.headers = []

@@ -23,6 +23,7 @@ from headgate.policy.keys import KeyRing
 from headgate.routing.plan import Route, Router
 from headgate.server.client import Client, Ongoing
 from headgate.server.endpoints import Endpoint, Endpoints
+from headgate.server.responses import ResponseBook
 
 
 @dataclass(eq=False)
@@ -35,6 +36,7 @@ class Gateway:
     metrics: Metrics
     pools: Pools
     endpoints: Endpoints
+    book: ResponseBook
     access_log: AccessLog | None = None
     tracing: Tracing | None = None
     broken: dict[str, str] = field(default_factory=dict)

@@ -44,6 +44,8 @@ class Intake:
         self.call = call
         self.dialect: Dialect = match.endpoint.dialect
         self.speaks = match.endpoint.speaks
+        self.rewrites = False
+        """The answer is written anew, even where the upstream speaks the caller's dialect."""
         self.framing = match.framing
         self.route = route
         self.plan = plan

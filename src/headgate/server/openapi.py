@@ -319,6 +319,17 @@ _RERANK_TEXT = "As Jina and vLLM have it: the documents by their relevance to th
 _BY_PATH: Mapping[str, Description] = {
     "/v1/chat/completions": CHAT,
     "/v1/embeddings": EMBEDDINGS,
+    "/v1/responses": _described(
+        "Response",
+        "Responses",
+        "create_response",
+        {"model": "smollm2", "input": "Say hello.", "stream": False},
+        {"id": "resp_0123", "object": "response", "status": "completed", "model": "smollm2", "output": []},
+        text=(
+            "OpenAI's Responses API over any model: kept unless `store` is false, continued with"
+            " `previous_response_id`, made without its caller with `background`."
+        ),
+    ),
     "/v1/completions": _described(
         "Text completion (legacy)",
         "Chat",

@@ -19,7 +19,7 @@ __all__ = ["Lane", "decodes", "open_lane"]
 def decodes(target: Target, intake: Intake) -> bool:
     """The whole request has to be decoded for `target`: it speaks another dialect, or takes neutral parts."""
     wire = target.wire(intake.call.operation, intake.speaks)
-    return wire is None or wire.dialect != intake.speaks
+    return wire is None or wire.dialect != intake.speaks or intake.rewrites
 
 
 def open_lane(target: Target, intake: Intake, receiver: Receiver) -> Lane:
@@ -27,7 +27,7 @@ def open_lane(target: Target, intake: Intake, receiver: Receiver) -> Lane:
     caller, backend = intake.dialect, target.backend
     wire = target.wire(intake.call.operation, intake.speaks)
     if wire is not None:
-        if wire.dialect == intake.speaks:
+        if wire.dialect == intake.speaks and not intake.rewrites:
             return PassThrough(wire, intake, receiver)
         upstream = find_dialect(wire.dialect)
         if isinstance(caller, ChatDialect) and isinstance(upstream, ChatDialect):

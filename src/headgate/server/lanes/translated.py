@@ -11,7 +11,7 @@ from typing_extensions import override
 from headgate.core.backend import Exchange, RawHeaders, Receiver, Wire
 from headgate.core.call import Usage
 from headgate.core.errors import HeadgateError
-from headgate.core.events import ChatEvent, Failed, Finished, Started, UsageReported
+from headgate.core.events import ChatEvent, Failed, Finished, PartDelta, Started, UsageReported
 from headgate.core.fold import unfold
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
@@ -145,11 +145,10 @@ class TranslatedChat(_Translated):
                     return
                 if isinstance(event, Started) and not event.id:
                     event = replace(event, id=self._id)
-            if isinstance(event, Failed):
-                self.failed = True
-            self._note(event)
+            if not isinstance(event, PartDelta):  # nearly all are
+                self._note(event)
             out.append(self._encoder.encode(event))
-        data = b"".join(out)
+        data = out[0] if len(out) == 1 else b"".join(out)
         if data:
             self._begun = True
             self._receiver.on_data(data)
@@ -161,7 +160,7 @@ class TranslatedChat(_Translated):
             self.complete = True
             self.finish_reason = event.stops[0].reason if event.stops else None
         elif isinstance(event, Failed):
-            self.complete = True
+            self.complete = self.failed = True
 
     @override
     def on_end(self) -> None:
@@ -194,8 +193,9 @@ class TranslatedChat(_Translated):
         except HeadgateError as error:
             self._receiver.on_fail(error)
             return
-        for event in unfold(result):
-            self._note(event)
+        self.usage = result.usage
+        self.complete = True
+        self.finish_reason = result.choices[0].stop.reason if result.choices else None
         self._receiver.on_head(self._status, [(b"content-type", kind)])
         self._receiver.on_data(body)
         self._receiver.on_end()

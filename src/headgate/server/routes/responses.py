@@ -1,0 +1,104 @@
+"""The Responses API beyond creating: fetch, replay, delete, cancel, input items; for the owner only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response, StreamingResponse
+
+from headgate.core.call import ANONYMOUS, Principal
+from headgate.core.errors import InvalidRequest, NotFound
+from headgate.dialects import sse
+from headgate.server.gateway import Gateway
+
+RESPONSE_EXAMPLE = {
+    "id": "resp_0123",
+    "object": "response",
+    "created_at": 1763600000,
+    "status": "completed",
+    "model": "smollm2",
+    "output": [
+        {
+            "id": "msg_0123",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [{"type": "output_text", "text": "Hello!", "annotations": []}],
+        }
+    ],
+    "usage": {"input_tokens": 4, "output_tokens": 2, "total_tokens": 6},
+}
+
+
+def _example(content: object) -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": "OK", "content": {"application/json": {"example": content}}}}
+
+
+def _json(body: bytes) -> Response:
+    return Response(body, media_type="application/json")
+
+
+def _principal(request: Request) -> Principal:
+    found: Principal = request.scope.get("headgate.principal", ANONYMOUS)
+    return found
+
+
+def _number(request: Request, name: str, default: int) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not text.isdecimal() or len(text) > 9:
+        raise InvalidRequest(f"{name} must be a number", param=name)
+    return int(text)
+
+
+def responses_routes(gateway: Gateway) -> APIRouter:
+    router = APIRouter(prefix="/v1/responses", tags=["Responses"])
+    book = gateway.book
+
+    @router.get("/{response_id}", responses=_example(RESPONSE_EXAMPLE))
+    async def retrieve_response(request: Request, response_id: str) -> Response:
+        """A kept response. With `stream=true` its events after `starting_after`, live while it runs."""
+        if request.query_params.get("stream") != "true":
+            return _json(await book.retrieve(response_id, _principal(request)))
+        after = _number(request, "starting_after", -1)
+        events = await book.replay(response_id, _principal(request), after)
+        return StreamingResponse(events, media_type=sse.CONTENT_TYPE)
+
+    @router.delete(
+        "/{response_id}", responses=_example({"id": "resp_0123", "object": "response", "deleted": True})
+    )
+    async def delete_response(request: Request, response_id: str) -> Response:
+        """Forget a response; one in the background is stopped."""
+        return _json(await book.delete(response_id, _principal(request)))
+
+    @router.post(
+        "/{response_id}/cancel",
+        responses=_example({**RESPONSE_EXAMPLE, "status": "cancelled"}),
+        openapi_extra={"requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}}},
+    )
+    async def cancel_response(request: Request, response_id: str) -> Response:
+        """Stop a response in the background."""
+        return _json(await book.cancel(response_id, _principal(request)))
+
+    @router.get(
+        "/{response_id}/input_items",
+        responses=_example({"object": "list", "data": [], "has_more": False}),
+    )
+    async def list_input_items(request: Request, response_id: str) -> Response:
+        """What the response was asked, history included; paged by `after`, `limit` and `order`."""
+        page = await book.input_items(
+            response_id,
+            _principal(request),
+            after=request.query_params.get("after"),
+            limit=_number(request, "limit", 20),
+            order=request.query_params.get("order", "desc"),
+        )
+        return _json(page)
+
+    @router.post("/compact", include_in_schema=False)
+    async def compact() -> Response:
+        raise NotFound("Headgate does not compact conversations; send the input as it is")
+
+    return router
