@@ -262,8 +262,20 @@ def test_the_request_is_echoed() -> None:
     }
     body, _ = encode_result(result(Text("a")), OPTIONS, echo_of(asked))
     response = valid(body)
-    for key in asked.keys() - {"model", "input"}:
+    for key in asked.keys() - {"model", "input", "tools"}:
         assert response[key] == asked[key]
+    assert response["tools"] == [{**asked["tools"][0], "description": None}]
+
+
+def test_a_raw_request_is_echoed_like_a_read_one() -> None:
+    asked = {"temperature": None, "tools": [{"type": "function", "name": "f"}, {"type": "web_search"}]}
+    raw = {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in asked.items()}
+    assert echo_of(raw) == echo_of(asked)
+    assert echo_of(raw)["temperature"] == 1.0
+    assert echo_of(raw)["tools"] == [
+        {"type": "function", "name": "f", "description": None, "parameters": None, "strict": None},
+        {"type": "web_search"},
+    ]
 
 
 def test_a_queued_answer_begins_before_its_upstream() -> None:

@@ -160,7 +160,7 @@ def media_block(part: Media, path: str, names: DocumentNames, losses: list[Loss]
     if word is None and not known and (block != "document" or part.mime is not None):
         losses.append(Loss(path, f"the dialect takes no {part.kind} of this type"))
         return None
-    if part.detail is not None:
+    if part.detail not in (None, "auto"):
         losses.append(Loss(f"{path}.detail", "the dialect has no such setting"))
     wire: dict[str, Any] = {} if word is None else {"format": word}
     if block == "document":

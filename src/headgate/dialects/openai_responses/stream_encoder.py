@@ -50,33 +50,51 @@ _json = msgspec.json.encode
 _ECHOED: Mapping[str, Any] = {
     "background": False,
     "conversation": None,
+    "frequency_penalty": 0.0,
     "instructions": None,
     "max_output_tokens": None,
     "max_tool_calls": None,
     "metadata": {},
     "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
     "previous_response_id": None,
     "prompt": None,
     "prompt_cache_key": None,
     "reasoning": {"effort": None, "summary": None},
     "safety_identifier": None,
-    "service_tier": None,
+    "service_tier": "auto",
     "store": True,
-    "temperature": None,
+    "temperature": 1.0,
     "text": {"format": {"type": "text"}},
     "tool_choice": "auto",
     "tools": [],
-    "top_logprobs": None,
-    "top_p": None,
+    "top_logprobs": 0,
+    "top_p": 1.0,
     "truncation": "disabled",
     "user": None,
 }
 """Fields of a request that its response repeats, with what stands there if the request had none."""
 
+_TOOL_ECHOED: dict[str, Any] = {"description": None, "parameters": None, "strict": None}
+
 
 def echo_of(request: Mapping[str, Any]) -> dict[str, Any]:
-    """What a response repeats of its request's JSON object."""
-    return {key: default if request.get(key) is None else request[key] for key, default in _ECHOED.items()}
+    """What a response repeats of its request's JSON object, whose values may be raw JSON."""
+    echo = {key: default if _is_null(request.get(key)) else request[key] for key, default in _ECHOED.items()}
+    tools = echo["tools"]
+    if isinstance(tools, msgspec.Raw):
+        tools = msgspec.json.decode(tools)
+    if isinstance(tools, list):
+        echo["tools"] = [_TOOL_ECHOED | tool if _is_function(tool) else tool for tool in tools]
+    return echo
+
+
+def _is_null(value: object) -> bool:
+    return value is None or (isinstance(value, msgspec.Raw) and bytes(value) == b"null")
+
+
+def _is_function(tool: object) -> bool:
+    return isinstance(tool, dict) and tool.get("type") == "function"
 
 
 class StreamEncoder:
@@ -139,6 +157,7 @@ class StreamEncoder:
             "id": identity,
             "object": "response",
             "created_at": created,
+            "completed_at": None,
             "status": status,
             "error": None,
             "incomplete_details": None,
