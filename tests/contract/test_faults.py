@@ -173,9 +173,10 @@ FAULTS = {
     "garbled at once": Fault(_garbled_at_once, None, 502, "upstream_broken", "upstream_error"),
 }
 
+CALLERS = [each for each in HOT_ENDPOINTS if each.path in ("/v1/chat/completions", "/v1/embeddings")]
 CASES = [
     pytest.param(endpoint, backend, name, stream, id=f"{endpoint.dialect.name}-{backend}-{name}-{stream}")
-    for endpoint in HOT_ENDPOINTS
+    for endpoint in CALLERS
     for backend in ("remote", "scripted")
     for name, fault in FAULTS.items()
     for stream in (False, True)
@@ -209,7 +210,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
                 "remote": {"backend": "openai-compatible", "base_url": f"http://127.0.0.1:{port}/v1"},
                 "scripted": {"backend": "scripted", **(fault.scripted or {})},
             }
-            for endpoint in HOT_ENDPOINTS:
+            for endpoint in CALLERS:
                 for backend, model in backends.items():
                     for stream in (False, True):
                         models[_model(endpoint, backend, name, stream)] = {

@@ -64,8 +64,10 @@ def unauthorised(answer: Answer, path: str, code: str) -> None:
     assert answer.headers["content-type"].startswith("application/json")
     if path.startswith(("/models/", "/predict")):
         assert answer.json.keys() == {"message"}
-    elif path.startswith("/model/"):
-        assert "message" in answer.json  # Bedrock's form
+    elif path.startswith(("/model/", "/v2/")):
+        assert "message" in answer.json  # Bedrock's and Cohere's form
+    elif path.startswith("/tei/"):
+        assert "API key" in answer.json["error"]
     elif "/v1/messages" in path:
         assert answer.json["error"]["type"] == "authentication_error"
     elif ":" in path:
