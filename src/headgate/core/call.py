@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from headgate.core.errors import Cancelled, HeadgateError, Internal
@@ -56,11 +56,13 @@ class Usage:
 
     def merged(self, later: Usage) -> Usage:
         """This report brought up to date: fields that `later` leaves out keep their value."""
-        known = {name: value for name in _USAGE_FIELDS if (value := getattr(later, name)) is not None}
-        return replace(self, **known) if known else self
-
-
-_USAGE_FIELDS = tuple(Usage.__dataclass_fields__)
+        return Usage(
+            self.input_tokens if later.input_tokens is None else later.input_tokens,
+            self.output_tokens if later.output_tokens is None else later.output_tokens,
+            self.cached_tokens if later.cached_tokens is None else later.cached_tokens,
+            self.cache_write_tokens if later.cache_write_tokens is None else later.cache_write_tokens,
+            self.reasoning_tokens if later.reasoning_tokens is None else later.reasoning_tokens,
+        )
 
 
 class Outcome(StrEnum):

@@ -164,10 +164,11 @@ class Assembler:
         part.part = replace(part.part, citations=(*part.part.citations, event.citation))
 
     def _report(self, event: UsageReported) -> None:
-        before = self._usage or Usage()
-        after = before.merged(event.usage)
-        if (after.output_tokens or 0) < (before.output_tokens or 0):
-            raise ProtocolViolation("usage is cumulative", "fewer output tokens than reported before")
+        before, after = self._usage, event.usage
+        if before is not None:
+            after = before.merged(after)
+            if (after.output_tokens or 0) < (before.output_tokens or 0):
+                raise ProtocolViolation("usage is cumulative", "fewer output tokens than reported before")
         self._usage = after
         self._extend(event.extensions)
 

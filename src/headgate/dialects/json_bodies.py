@@ -124,7 +124,7 @@ class Fields:
         return self._values
 
     def text(self, key: str) -> str | None:
-        value = self.take(key)
+        value = self._values.pop(key, None)
         if value is None or isinstance(value, str):
             return value
         raise wrong_type(self.param(key), "a string", value)
@@ -143,13 +143,13 @@ class Fields:
         return value
 
     def boolean(self, key: str) -> bool | None:
-        value = self.take(key)
+        value = self._values.pop(key, None)
         if value is None or isinstance(value, bool):
             return value
         raise wrong_type(self.param(key), "a boolean", value)
 
     def integer(self, key: str, minimum: int | None = None) -> int | None:
-        value = self.take(key)
+        value = self._values.pop(key, None)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int):
@@ -159,7 +159,7 @@ class Fields:
         return value
 
     def number(self, key: str) -> float | None:
-        value = self.take(key)
+        value = self._values.pop(key, None)
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -167,7 +167,7 @@ class Fields:
         return value
 
     def items(self, key: str) -> list[Any] | None:
-        value = self.take(key)
+        value = self._values.pop(key, None)
         if value is None:
             return None
         if not isinstance(value, list):
@@ -175,7 +175,7 @@ class Fields:
         return bounded(value, self.param(key))
 
     def fields(self, key: str) -> Fields | None:
-        value = self.take(key)
+        value = self._values.pop(key, None)
         return None if value is None else Fields.of(value, self.param(key))
 
     def required_fields(self, key: str) -> Fields:
@@ -186,7 +186,7 @@ class Fields:
 
     def mapping(self, key: str) -> dict[str, Any] | None:
         """An object that is handed on as it is (a JSON schema, say)."""
-        value = self.take(key)
+        value = self._values.pop(key, None)
         if value is None or isinstance(value, dict):
             return value
         raise wrong_type(self.param(key), "an object", value)

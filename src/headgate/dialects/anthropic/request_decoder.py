@@ -98,11 +98,12 @@ def _decode(fields: Fields, model: str | None, stream: bool | None, answered: bo
 
 
 def _rest(fields: Fields, **nested: Mapping[str, Any]) -> Extensions:
-    for key, expected in _VENDOR_FIELDS.items():
-        value = fields.peek(key)
-        if value is not None and not isinstance(value, expected):
+    rest = fields.rest()
+    for key, value in rest.items():
+        expected = _VENDOR_FIELDS.get(key)
+        if expected is not None and value is not None and not isinstance(value, expected):
             raise wrong_type(key, " or ".join(_EXPECTED[kind] for kind in expected), value)
-    return extended(fields.rest(), **nested)
+    return extended(rest, **nested)
 
 
 def _messages(fields: Fields) -> tuple[Message, ...]:

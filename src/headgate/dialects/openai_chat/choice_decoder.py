@@ -27,6 +27,8 @@ _DELTA_FIELDS = frozenset(
 )
 _CALL_FIELDS = frozenset({"index", "id", "type", "function", "custom"})
 _BODY_FIELDS = frozenset({"name", "arguments", "input"})
+_TEXT, _REFUSAL, _REASONING = Text(""), Refusal(""), Reasoning()
+"""Parts as they open: nothing of them is known but their kind."""
 _CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "logprobs", "message"})
 
 
@@ -89,16 +91,16 @@ class ChoiceDecoder:
         if details and isinstance(details, list):
             self._detailed(thought, [entry for entry in details if isinstance(entry, dict)], events)
         elif thought:
-            self._grow(Reasoning(), thought, None, events)
+            self._grow(_REASONING, thought, None, events)
         entries = logprobs if isinstance(logprobs, dict) else {}
         content = delta.get("content")
         if isinstance(content, list):
             self._items(content, events)
         else:
-            self._text(Text(""), content, entries.get("content"), events)
+            self._text(_TEXT, content, entries.get("content"), events)
         if delta.get("annotations"):
             self._annotate(delta["annotations"], events)
-        self._text(Refusal(""), delta.get("refusal"), entries.get("refusal"), events)
+        self._text(_REFUSAL, delta.get("refusal"), entries.get("refusal"), events)
         function_call = delta.get("function_call")
         if isinstance(function_call, dict):
             self._legacy_call(function_call, events)
@@ -121,7 +123,7 @@ class ChoiceDecoder:
         place of the text of a lone detail, as it is where a chunk like the one before is not parsed."""
         texts = [entry for entry in entries if entry.get("text") or entry.get("summary")]
         if thought and not texts:
-            self._grow(Reasoning(), thought, None, events)
+            self._grow(_REASONING, thought, None, events)
         for entry in entries:
             if not self._details.continues(entry) or self._open is None:
                 self._close(events)
@@ -150,9 +152,9 @@ class ChoiceDecoder:
                 thoughts = item.get("thinking")
                 for thought in thoughts if isinstance(thoughts, list) else ():
                     if isinstance(thought, dict) and isinstance(thought.get("text"), str):
-                        self._grow(Reasoning(), thought["text"], None, events)
+                        self._grow(_REASONING, thought["text"], None, events)
             else:
-                self._text(Text(""), item.get("text"), None, events)
+                self._text(_TEXT, item.get("text"), None, events)
 
     def _grow(self, part: Part, delta: str, logprobs: list[JSON] | None, events: list[ChatEvent]) -> None:
         if self._open is None or self._open[0] is not type(part):

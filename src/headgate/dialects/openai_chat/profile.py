@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Literal
 
 from headgate.core.messages import JSON
@@ -60,8 +61,12 @@ class Family:
     effort: str | None = None
 
     def holds(self, model: str, effort: str | None) -> bool:
-        named = re.match(self.pattern, model.rpartition("/")[2], re.IGNORECASE) is not None
-        return named and self.effort in (None, effort)
+        return self.effort in (None, effort) and _starts(self.pattern, model.rpartition("/")[2])
+
+
+@lru_cache(maxsize=1024)
+def _starts(pattern: str, name: str) -> bool:
+    return re.match(pattern, name, re.IGNORECASE) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,11 +80,12 @@ def decode_request(body: bytes, *, model: str | None = None, stream: bool | None
 
 
 def _rest(fields: Fields, options: Fields | None) -> Extensions:
-    for key, expected in _VENDOR_FIELDS.items():
-        value = fields.peek(key)
-        if value is not None and not isinstance(value, expected):
+    rest = fields.rest()
+    for key, value in rest.items():
+        expected = _VENDOR_FIELDS.get(key)
+        if expected is not None and value is not None and not isinstance(value, expected):
             raise wrong_type(key, _EXPECTED[expected], value)
-    return extended(fields.rest(), "stream_options", options.rest() if options else None)
+    return extended(rest, "stream_options", options.rest() if options else None)
 
 
 def _messages(fields: Fields) -> tuple[Message, ...]:
