@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import re
 
+BUDGET = "generationConfig.thinkingConfig.thinkingBudget"
+SHOWN = "generationConfig.thinkingConfig.includeThoughts"
+STRICT = "tools[0].strict"
+
 IN_REQUESTS: dict[tuple[str, str, str], set[str]] = {
+    # Gemini has no word for a tool whose schema is held to; the Responses API takes it for granted.
+    **{(scenario, "openai-responses", "gemini"): {STRICT} for scenario in ("tool", "tools", "thinks")},
     # Effort words and budgets are no translation of each other; who knows only one loses the other.
-    ("thinks", "openai", "converse"): {"reasoning.effort"},
+    ("thinks", "openai", "converse"): {"reasoning_effort"},
     ("thinks", "openai-responses", "converse"): {"reasoning.effort", "reasoning.summary"},
     ("thinks", "openai-responses", "openai_chat"): {"reasoning.summary"},
-    ("thinks", "anthropic", "openai_chat"): {"reasoning.budget_tokens", "reasoning.enabled"},
-    ("thinks", "anthropic", "openai_responses"): {"reasoning.budget_tokens"},
-    ("thinks", "google-genai", "openai_chat"): {"reasoning.budget_tokens", "reasoning.summary"},
-    ("thinks", "google-genai", "openai_responses"): {"reasoning.budget_tokens"},
-    ("thinks", "google-genai", "converse"): {"reasoning.summary"},
+    ("thinks", "openai-responses", "anthropic"): {"reasoning.summary"},
+    ("thinks", "anthropic", "openai_chat"): {"thinking.budget_tokens", "thinking.type"},
+    ("thinks", "anthropic", "openai_responses"): {"thinking.budget_tokens"},
+    ("thinks", "google-genai", "openai_chat"): {BUDGET, SHOWN},
+    ("thinks", "google-genai", "openai_responses"): {BUDGET},
+    ("thinks", "google-genai", "converse"): {SHOWN},
     # A model's own fields are read by the model's name, and these names are not Claude's.
     ("thinks", "boto3", "openai_chat"): {"additionalModelRequestFields"},
     ("thinks", "boto3", "openai_responses"): {"additionalModelRequestFields"},

@@ -1,4 +1,4 @@
-"""A coding agent's payload before every vendor: what arrives, what is lost and said to be, and the next turn."""
+"""A coding agent's payload before every vendor: what arrives, what is lost and said so, and the next turn."""
 
 from __future__ import annotations
 

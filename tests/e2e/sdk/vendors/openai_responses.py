@@ -93,7 +93,9 @@ class OpenAIResponses(Vendor):
     @override
     def failure(self) -> bytes:
         error = {"code": "server_error", "message": "Overloaded now", "param": None}
-        return Script().event("error", **error).wire
+        script = Script()
+        script.sent = [b""] * 5  # the answer began, its item, its part, and the first piece: five events
+        return script.event("error", **error).wire
 
     @override
     def refusal(self, status: int, message: str) -> tuple[dict[str, Any], list[str]]:
