@@ -67,7 +67,9 @@ def unauthorised(answer: Answer, path: str, code: str) -> None:
     elif path.startswith(("/model/", "/v2/")):
         assert "message" in answer.json  # Bedrock's and Cohere's form
     elif path.startswith("/tei/"):
-        assert "API key" in answer.json["error"]
+        assert "error_type" in answer.json
+    elif path.endswith("/rerank"):
+        assert "detail" in answer.json  # Jina's form
     elif "/v1/messages" in path:
         assert answer.json["error"]["type"] == "authentication_error"
     elif ":" in path:
