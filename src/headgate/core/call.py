@@ -12,6 +12,8 @@ from headgate.core.record import record
 class Operation(StrEnum):
     """What a caller wants done; a backend performs some of these."""
 
+    __hash__ = str.__hash__  # that of enums is a call of its own, at every look-up
+
     CHAT = "chat"
     COUNT_TOKENS = "count_tokens"
     EMBED = "embed"
@@ -67,6 +69,8 @@ class Usage:
 
 class Outcome(StrEnum):
     """How a call or an attempt ended."""
+
+    __hash__ = str.__hash__
 
     OK = "ok"
     CLIENT_ERROR = "client_error"

@@ -76,12 +76,12 @@ class Intake:
     def decoded(self) -> bool:
         return "request" in self.__dict__
 
-    @cached_property
+    @property
     def options(self) -> AnswerOptions:
         """How the answer is to look, as far as that is known without the payload."""
         return AnswerOptions(model=self.envelope.model, framing=self.framing)
 
-    @cached_property
+    @property
     def strict(self) -> bool:
         """Nothing may get lost in translation: the operator says so for the model, or the caller here."""
         for name, value in self._received:

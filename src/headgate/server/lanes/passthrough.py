@@ -9,7 +9,7 @@ from headgate.core.call import Usage
 from headgate.core.errors import HeadgateError, UpstreamError
 from headgate.core.events import Failed
 from headgate.core.loss import Loss
-from headgate.dialects.dialect import ChatDialect, UsageStripper
+from headgate.dialects.dialect import ChatDialect, Observer, UsageStripper
 from headgate.server.intake import Intake
 from headgate.server.lanes.lane import content_type
 
@@ -21,9 +21,9 @@ class PassThrough:
         "_begun",
         "_dialect",
         "_exchange",
+        "_intake",
         "_kind",
         "_observer",
-        "_options",
         "_receiver",
         "_stream",
         "_stripper",
@@ -31,13 +31,13 @@ class PassThrough:
 
     def __init__(self, wire: Wire, intake: Intake, receiver: Receiver) -> None:
         call = intake.call
+        self._intake = intake
         self._dialect = intake.dialect
         self._stream = call.stream
-        self._options = intake.options
         self._begun = False
         self._kind = ""
         self._receiver = receiver
-        self._observer = intake.dialect.observer(call.stream, "")
+        self._observer: Observer | None = None  # until the head says what it is to read
         self._stripper: UsageStripper | None = None
         body = self._body(wire, intake)
         headers = intake.headers_for(self._dialect, same=True)
@@ -56,24 +56,29 @@ class PassThrough:
 
     @property
     def usage(self) -> Usage | None:
-        return self._observer.usage
+        return self._observer.usage if self._observer is not None else None
 
     @property
     def finish_reason(self) -> str | None:
-        return self._observer.finish_reason
+        return self._observer.finish_reason if self._observer is not None else None
 
     @property
     def complete(self) -> bool:
-        return not self._stream or self._observer.terminal or self._observer.failed
+        return not self._stream or self._over
+
+    @property
+    def _over(self) -> bool:
+        observer = self._observer
+        return observer is not None and (observer.terminal or observer.failed)
 
     @property
     def failed(self) -> bool:
-        return self._observer.failed
+        return self._observer is not None and self._observer.failed
 
     def frame_error(self, error: HeadgateError) -> bytes:
-        if not isinstance(self._dialect, ChatDialect) or self._observer.terminal or self._observer.failed:
+        if not isinstance(self._dialect, ChatDialect) or self._over:
             return b""
-        return self._dialect.stream_encoder(self._options).encode(Failed(error))
+        return self._dialect.stream_encoder(self._intake.options).encode(Failed(error))
 
     @property
     def streaming(self) -> bool:
@@ -105,6 +110,7 @@ class PassThrough:
 
     def on_data(self, data: bytes) -> None:
         observer = self._observer
+        assert observer is not None
         observer.feed(data)
         if observer.failed and not self._begun:
             self._receiver.on_fail(self._first_error(data))
@@ -117,6 +123,7 @@ class PassThrough:
         self._receiver.on_data(data)
 
     def on_end(self) -> None:
+        assert self._observer is not None
         self._observer.end()
         if self._stripper is not None and (rest := self._stripper.end()):
             self._receiver.on_data(rest)
