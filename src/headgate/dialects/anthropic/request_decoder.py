@@ -91,7 +91,7 @@ def _decode(fields: Fields, model: str | None, stream: bool | None, answered: bo
         stream=streams,
         include_usage=streams,
         user=user,
-        service_tier=fields.text("service_tier"),
+        service_tier=_tier(fields.text("service_tier")),
         # last: what nobody has taken by now
         extensions=_rest(fields, thinking=thinking, output_config=output, metadata=metadata),
     )
@@ -143,6 +143,11 @@ def _sampling(fields: Fields) -> Sampling:
         top_k=fields.integer("top_k"),
         stop=tuple(stop),
     )
+
+
+def _tier(word: str | None) -> str | None:
+    """Other dialects call the tier without priority `default`."""
+    return "default" if word == "standard_only" else word
 
 
 def _metadata(fields: Fields) -> tuple[str | None, dict[str, Any]]:

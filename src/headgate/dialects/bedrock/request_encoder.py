@@ -181,7 +181,7 @@ def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -
 def _tool(tool: Tool, path: str, losses: list[Loss]) -> dict[str, Any] | None:
     extra = own(tool.extensions)
     if tool.kind != "function" and not extra:
-        losses.append(Loss(path, f"a tool of the kind {tool.kind!r} has no place in this dialect"))
+        losses.append(Loss(path, "another vendor's own kind of tool"))
         return None
     losses += foreign_losses(tool.extensions, path)
     if tool.kind != "function":

@@ -173,9 +173,11 @@ def _joined(request: ChatRequest, losses: list[Loss]) -> str:
             part_path = message.place_of(number, index)
             if not isinstance(part, Text):
                 kind = type(part).__name__.lower()
-                losses.append(Loss(part_path, f"a {kind} part has no place in a prompt"))
+                losses.append(Loss(part_path, f"{kind} parts have no place in a prompt"))
                 continue
             losses += _foreign(part.extensions, part_path)
+            if part.citations:
+                losses.append(Loss(f"{part_path}.citations", "a prompt has no annotations"))
             if part.cache is not None:
                 losses.append(Loss(f"{part_path}.cache_control", "the target takes no cache hints"))
             parts.append(part.text)

@@ -157,7 +157,7 @@ def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -
     for index, tool in enumerate(request.tools):
         path = tool.place(index)
         if tool.kind not in ("function", "custom") and NAME not in tool.extensions:
-            losses.append(Loss(path, f"a '{tool.kind}' tool, which only its own vendor runs"))
+            losses.append(Loss(path, "another vendor's own kind of tool"))
             continue
         losses += foreign_losses(tool.extensions, path)
         if tool.cache is not None:
