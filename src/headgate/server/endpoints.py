@@ -106,7 +106,7 @@ HOT_ENDPOINTS = (
     Endpoint("/v1/chat/completions", Operation.CHAT, "openai_chat"),
     Endpoint("/v1/responses", Operation.CHAT, "openai_responses", stateful=True),
     Endpoint("/v1/completions", Operation.CHAT, "openai_completions"),
-    Endpoint("/v1/embeddings", Operation.EMBED, "openai_embeddings", stream=False),
+    Endpoint("/v1/embeddings", Operation.EMBED, "openai_embeddings"),
     Endpoint("/v2/embed", Operation.EMBED, "cohere_embed", stream=False),
     Endpoint("/tei/{model}/embed", Operation.EMBED, "tei_embed", stream=False),
     Endpoint("/v1/rerank", Operation.RERANK, "jina_rerank", stream=False),
