@@ -73,9 +73,8 @@ class OpenAIResponsesClient(Client):
                     self.hear(pieces, event.delta)
                 elif event.type == "response.completed":
                     final = event.response
-                elif event.type == "response.failed":
-                    assert event.response.error is not None
-                    raise openai.APIError(event.response.error.message, _no_request(), body=None)
+                elif event.type == "error":  # which the SDK hands to its user
+                    raise openai.APIError(event.message, events.response.request, body=None)
             headers = events.response.headers
         assert final is not None
         told = self._told(final)
@@ -103,7 +102,3 @@ class OpenAIResponsesClient(Client):
     @override
     def close(self) -> None:
         self.sdk.close()
-
-
-def _no_request() -> Any:
-    return None

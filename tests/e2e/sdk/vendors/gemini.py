@@ -132,7 +132,7 @@ class Gemini(Vendor):
     @override
     def tools(self, body: dict[str, Any]) -> dict[str, dict[str, Any]]:
         return {
-            function["name"]: next(function[key] for key in SCHEMAS if key in function)
+            function["name"]: next((function[key] for key in SCHEMAS if key in function), {})
             for tool in body.get("tools", [])
             for function in tool["functionDeclarations"]
         }

@@ -160,7 +160,7 @@ class OpenAIChat(Vendor):
 
     @override
     def tools(self, body: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        return {t["function"]["name"]: t["function"]["parameters"] for t in body.get("tools", [])}
+        return {t["function"]["name"]: t["function"].get("parameters") or {} for t in body.get("tools", [])}
 
     @override
     def schema(self, body: dict[str, Any]) -> dict[str, Any] | None:

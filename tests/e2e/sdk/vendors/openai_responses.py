@@ -146,7 +146,7 @@ class OpenAIResponses(Vendor):
 
     @override
     def tools(self, body: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        return {tool["name"]: tool["parameters"] for tool in body.get("tools", [])}
+        return {tool["name"]: tool["parameters"] or {} for tool in body.get("tools", [])}
 
     @override
     def schema(self, body: dict[str, Any]) -> dict[str, Any] | None:

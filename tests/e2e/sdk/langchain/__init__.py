@@ -1,0 +1,1 @@
+"""LangChain's standard tests, which run in an environment of their own."""
