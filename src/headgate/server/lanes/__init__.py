@@ -8,7 +8,7 @@ from headgate.dialects.dialect import ChatDialect, CountDialect, EmbedDialect, R
 from headgate.dialects.registry import dialect as find_dialect
 from headgate.routing.plan import Target
 from headgate.server.intake import Intake
-from headgate.server.lanes.in_process import ChatLane, EmbedLane, EstimateLane, RerankLane
+from headgate.server.lanes.in_process import ESTIMATED, ChatLane, ResultLane, embedding, estimate, ranking
 from headgate.server.lanes.lane import Lane
 from headgate.server.lanes.passthrough import PassThrough
 from headgate.server.lanes.translated import TranslatedChat, TranslatedResult
@@ -37,11 +37,11 @@ def open_lane(target: Target, intake: Intake, receiver: Receiver) -> Lane:
     elif isinstance(caller, ChatDialect) and isinstance(backend, ChatBackend):
         return ChatLane(backend, intake, caller, receiver, target.timeouts)
     elif isinstance(caller, EmbedDialect) and isinstance(backend, EmbedBackend):
-        return EmbedLane(backend, intake, caller, receiver, target.timeouts)
+        return ResultLane(embedding(backend, caller, intake), intake, receiver, target.timeouts)
     elif isinstance(caller, CountDialect):
-        return EstimateLane(intake, caller, receiver, target.timeouts)
+        return ResultLane(estimate(caller, intake), intake, receiver, target.timeouts, [ESTIMATED])
     elif isinstance(caller, RerankDialect) and isinstance(backend, RerankBackend):
-        return RerankLane(backend, intake, caller, receiver, target.timeouts)
+        return ResultLane(ranking(backend, caller, intake), intake, receiver, target.timeouts)
     raise InvalidRequest(
         f"The model {intake.route.model!r} can't be reached in the dialect {intake.speaks}", param="model"
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 from typing_extensions import override
 
@@ -24,6 +25,11 @@ from headgate.server.intake import Intake
 from headgate.server.lanes.lane import JSON_HEAD, LossRefused
 
 log = logging.getLogger("headgate.lanes")
+
+Work: TypeAlias = Callable[[], Awaitable[tuple[bytes, Usage]]]
+"""Makes the body of an answer, and says what it used."""
+
+ESTIMATED = Loss("input_tokens", "estimated: the model's upstream does not count tokens")
 
 
 class _TaskLane:
@@ -187,79 +193,64 @@ class ChatLane(_TaskLane):
         return self._encoder.encode(Failed(error))
 
 
-class EmbedLane(_TaskLane):
-    """A backend that embeds: one result."""
+class ResultLane(_TaskLane):
+    """A backend that gives one result: vectors, a ranking.
+
+    Args:
+        work: makes the answer's body, and says what it used.
+    """
 
     def __init__(
         self,
-        backend: EmbedBackend,
+        work: Work,
         intake: Intake,
-        dialect: EmbedDialect,
         receiver: Receiver,
         timeouts: Timeouts,
+        losses: Sequence[Loss] = (),
     ) -> None:
-        request = intake.request
-        assert isinstance(request, EmbedRequest)
-        self._backend = backend
-        self._request = request
-        self._call = intake.call
-        self._dialect = dialect
+        if losses and intake.strict:
+            raise LossRefused(losses)
+        self._result = work
+        self.losses = losses
         super().__init__(receiver, intake, timeouts)
 
     @override
     async def _work(self) -> None:
-        result = await self._backend.embed(self._request, self._call)
-        self.usage = result.usage
+        body, self.usage = await self._result()
         self.complete = True
         self._receiver.on_head(200, JSON_HEAD)
-        self._receiver.on_data(self._dialect.encode_result(self._request, result))
+        self._receiver.on_data(body)
 
 
-class RerankLane(_TaskLane):
-    """A backend that ranks: one result."""
+def embedding(backend: EmbedBackend, dialect: EmbedDialect, intake: Intake) -> Work:
+    request = intake.request
+    assert isinstance(request, EmbedRequest)
 
-    def __init__(
-        self,
-        backend: RerankBackend,
-        intake: Intake,
-        dialect: RerankDialect,
-        receiver: Receiver,
-        timeouts: Timeouts,
-    ) -> None:
-        request = intake.request
-        assert isinstance(request, RerankRequest)
-        self._backend = backend
-        self._request = request
-        self._call = intake.call
-        self._dialect = dialect
-        super().__init__(receiver, intake, timeouts)
+    async def work() -> tuple[bytes, Usage]:
+        result = await backend.embed(request, intake.call)
+        return dialect.encode_result(request, result), result.usage
 
-    @override
-    async def _work(self) -> None:
-        result = await self._backend.rerank(self._request, self._call)
-        self.usage = result.usage
-        self.complete = True
-        self._receiver.on_head(200, JSON_HEAD)
-        self._receiver.on_data(self._dialect.encode_result(self._request, result))
+    return work
 
 
-class EstimateLane(_TaskLane):
+def ranking(backend: RerankBackend, dialect: RerankDialect, intake: Intake) -> Work:
+    request = intake.request
+    assert isinstance(request, RerankRequest)
+
+    async def work() -> tuple[bytes, Usage]:
+        result = await backend.rerank(request, intake.call)
+        return dialect.encode_result(request, result), result.usage
+
+    return work
+
+
+def estimate(dialect: CountDialect, intake: Intake) -> Work:
     """Counts a prompt's tokens for a model that can't count them: by rule of thumb, and said so."""
+    request = intake.request
+    assert isinstance(request, ChatRequest)
 
-    def __init__(self, intake: Intake, dialect: CountDialect, receiver: Receiver, timeouts: Timeouts) -> None:
-        request = intake.request
-        assert isinstance(request, ChatRequest)
-        self._request = request
-        self._dialect = dialect
-        self.losses = [Loss("input_tokens", "estimated: the model's upstream does not count tokens")]
-        if intake.strict:
-            raise LossRefused(self.losses)
-        super().__init__(receiver, intake, timeouts)
+    async def work() -> tuple[bytes, Usage]:
+        count = estimate_tokens(request)
+        return dialect.encode_result(count), Usage(count)
 
-    @override
-    async def _work(self) -> None:
-        count = estimate_tokens(self._request)
-        self.usage = Usage(count)
-        self.complete = True
-        self._receiver.on_head(200, JSON_HEAD)
-        self._receiver.on_data(self._dialect.encode_result(count))
+    return work
