@@ -143,12 +143,20 @@ chunks = st.one_of(
 )
 
 
-@settings(max_examples=100, deadline=None, database=None)
-@given(st.lists(chunks, max_size=12))
-def test_a_read_for_each_event_gives_what_any_other_split_gives(pieces: list[bytes]) -> None:
-    """Chunks that repeat each other's form take a shorter way: it must lead to the same events."""
+@settings(max_examples=200, deadline=None, database=None)
+@given(st.lists(chunks, max_size=12), st.data())
+def test_reads_of_whole_events_give_what_any_other_split_gives(
+    pieces: list[bytes], data: st.DataObject
+) -> None:
+    """Chunks that repeat each other's form take a shorter way, alone or together: to the same events."""
     decoder = StreamDecoder()
-    events = [event for piece in [*pieces, DONE] for event in decoder.feed(piece)] + decoder.end()
+    events: list[ChatEvent] = []
+    waiting = [*pieces, DONE]
+    while waiting:
+        together = data.draw(st.integers(1, 3))
+        events += decoder.feed(b"".join(waiting[:together]))
+        del waiting[:together]
+    events += decoder.end()
     wire = b"".join([*pieces, DONE])
     other = decode(wire, *range(len(wire)))
     if isinstance(events[-1], Failed):
@@ -166,6 +174,13 @@ def test_a_chunk_with_more_than_the_last_one_had_is_parsed() -> None:
     events = [event for piece in (text("a"), text("b"), text("c"), more) for event in decoder.feed(piece)]
     deltas = [event.delta for event in events if isinstance(event, PartDelta)]
     assert deltas == ["a", "b", "c", "d", "e"]
+
+
+def test_chunks_like_the_last_one_may_come_together() -> None:
+    decoder = StreamDecoder()
+    reads = [text("a"), text("b"), text("c") + text("d") + text("e"), text("f"), text("g") + text('"')]
+    events = [event for read in reads for event in decoder.feed(read)]
+    assert [event.delta for event in events if isinstance(event, PartDelta)] == [*"abcdefg", '"']
 
 
 def test_a_chunk_like_the_last_one_but_malformed_still_breaks_the_stream() -> None:

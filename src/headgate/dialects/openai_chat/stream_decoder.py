@@ -47,15 +47,16 @@ class StreamDecoder:
         self._usage = Usage()
         self._choices: dict[int, ChoiceDecoder] = {}
         self._template: ChunkTemplate | None = None
+        self._between = b""
         self._repeated: tuple[int, int, DeltaField] = (0, 0, "text")
         self._lessons = _LESSONS
 
     def feed(self, data: bytes) -> list[ChatEvent]:
         template = self._template
         if template is not None and data.startswith(template.prefix) and data.endswith(template.suffix):
-            repeated = self._repeat(data[len(template.prefix) : -len(template.suffix)])
+            repeated = self._repeats(data[len(template.prefix) : -len(template.suffix)])
             if repeated is not None:
-                return [repeated]
+                return repeated
         if self._ended:
             return []
         if self._fresh:
@@ -71,21 +72,31 @@ class StreamDecoder:
                 self._take(event, events)
         except HeadgateError as error:
             self._fail(error, events)
-        self._template = None
+        if not (self._sse.idle and len(events) == len(framed) and all(map(self._goes_on, events))):
+            self._template = None
         if from_start and len(framed) == len(events) == 1 and self._sse.idle and self._lessons:
             self._learn(data, events[0])
         return events
 
-    def _repeat(self, text: bytes) -> PartDelta | None:
-        """The delta of a chunk like the last one; None if its text needs a parser."""
-        if b'"' in text or b"\\" in text or not text:
-            return None
-        try:
-            delta = text.decode()
-        except UnicodeDecodeError:
-            return None
+    def _repeats(self, texts: bytes) -> list[ChatEvent] | None:
+        """The deltas of chunks like the last one, several in one read; None if a text needs a parser."""
         index, choice, field = self._repeated
-        return PartDelta(index, delta, choice, field) if delta.isprintable() else None
+        events: list[ChatEvent] = []
+        for text in texts.split(self._between):
+            if b'"' in text or b"\\" in text or not text:
+                return None
+            try:
+                delta = text.decode()
+            except UnicodeDecodeError:
+                return None
+            if not delta.isprintable():
+                return None
+            events.append(PartDelta(index, delta, choice, field))
+        return events
+
+    def _goes_on(self, event: ChatEvent) -> bool:
+        """The event is more of the part that the known form of chunk grows: that is still open."""
+        return isinstance(event, PartDelta) and (event.index, event.choice, event.field) == self._repeated
 
     def _learn(self, data: bytes, event: ChatEvent) -> None:
         """Remember the form of a chunk that was one delta and nothing else."""
@@ -96,6 +107,7 @@ class StreamDecoder:
         if template is None or data[len(template.prefix) : -len(template.suffix)] != event.delta.encode():
             return
         self._template = template
+        self._between = template.suffix + template.prefix
         self._repeated = (event.index, event.choice, event.field)
 
     def end(self) -> list[ChatEvent]:
