@@ -250,7 +250,7 @@ def test_elsewhere_they_are_reported_lost() -> None:
         "messages[0].content[0].cache_control",
         "messages[1].content[1].cache_control",
         "messages[2].content[1].cache_control",
-        "messages[3].content[0].content[1].cache_control",
+        "messages[3].content[0].cache_control",
         "tools[0].cache_control",
     ]
     empty = (Message("tool", (ToolResult("c", (), cache=HINT),)),)

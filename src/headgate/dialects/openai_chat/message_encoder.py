@@ -118,7 +118,9 @@ class MessageEncoder:
                 kept.append((item, inner))
         if part.is_error:
             self._lose(f"{path}.is_error", "a tool message can't be marked as an error")
-        if part.cache is not None:
+        if part.cache is not None and not self._profile.cache_control:
+            self._lose(f"{path}.{FIELD}", "the target takes no cache hints")
+        elif part.cache is not None:
             last, last_path = kept.pop() if kept else (None, path)
             if isinstance(last, Text):
                 kept.append((replace(last, cache=last.cache or part.cache), last_path))
