@@ -40,7 +40,7 @@ LOST: dict[str, set[str]] = {
         "messages[2].content[0]",
         "messages[3].content[0].content[1]",  # an image in a tool's result
         "messages[3].content[1].is_error",
-        "messages[3].content[1].content[0].cache_control",
+        "messages[3].content[1].cache_control",
         "messages[5].content[0].content[0]",  # a document in a tool's result
         "thinking.budget_tokens",
         "thinking.type",
