@@ -30,7 +30,7 @@ ITEMS: list[dict[str, Any]] = [
                 "text": "Look",
                 "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"},
             },
-            {"type": "input_image", "image_url": "data:image/png;base64,aGk=", "detail": "high"},
+            {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo=", "detail": "high"},
             {"type": "input_image", "image_url": "https://a.b/c.png"},
             {"type": "input_image", "file_id": "file-1", "detail": "auto"},
             {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,aGk="},

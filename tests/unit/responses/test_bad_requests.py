@@ -89,6 +89,8 @@ def test_mistakes_name_their_field(param: str, fields: dict[str, Any]) -> None:
         {"type": "input_image", "image_url": "data:image/png;base64,a b"},
         {"type": "input_image", "image_url": "data:image/png,xx"},
         {"type": "input_image", "image_url": "data:image/png;base64,"},
+        {"type": "input_image", "image_url": "data:image/png;base64,aGkgdGhlcmU="},
+        {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGg"},
         {"type": "input_file", "file_data": "é"},
         {"type": "input_file", "file_data": "aGk=", "file_id": "f"},
         {"type": "input_audio", "input_audio": {"data": "?", "format": "wav"}},
@@ -119,10 +121,11 @@ def test_two_system_prompts_stay_where_they_are() -> None:
 
 def test_large_requests() -> None:
     assert len(request(tools=[{"type": "function", "name": f"f{i}"} for i in range(1000)]).tools) == 1000
-    image = "data:image/png;base64," + "A" * 20_000_000
+    data = "iVBORw0KGgoA" + "A" * 20_000_000
+    image = f"data:image/png;base64,{data}"
     (part,) = messages({"role": "user", "content": [{"type": "input_image", "image_url": image}]})[0].parts
     assert isinstance(part, Media)
-    assert part.data == "A" * 20_000_000
+    assert part.data == data
     with pytest.raises(InvalidRequest):
         request(input=[{"role": "user", "content": "a"}] * 20_000)
     content = [{"type": "input_text", "text": "a"}] * 9000

@@ -47,7 +47,7 @@ def test_turns_are_gathered_from_items() -> None:
     ]
     assert told[2].parts == (
         Text("Look", cache=CacheHint("12h")),
-        Media("image", "image/png", "aGk=", detail="high"),
+        Media("image", "image/png", "iVBORw0KGgo=", detail="high"),
         Media("image", url="https://a.b/c.png"),
         Media("image", file_id="file-1", detail="auto"),
         Media("file", "application/pdf", "aGk=", name="a.pdf"),

@@ -9,6 +9,7 @@ from typing import Any
 from headgate.core.loss import Loss
 from headgate.core.messages import CacheHint, Media, Opaque, Part, Refusal, Text, ToolResult
 from headgate.dialects.json_bodies import Fields, bounded, wrong_type, wrong_value
+from headgate.dialects.openai_chat.payloads import check_image
 from headgate.dialects.openai_responses.vocabulary import (
     AUDIO_TYPES,
     NAME,
@@ -97,6 +98,7 @@ def _image(fields: Fields) -> Media:
         return Media("image", url=url, detail=detail, cache=cache, extensions=extensions)
     if mime is None or not mime.startswith("image/"):
         raise wrong_value(param, "the data URL must hold an image (its type must start with 'image/')")
+    check_image(mime, data, param)
     return Media("image", mime, data, detail=detail, cache=cache, extensions=extensions)
 
 
