@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -223,3 +224,15 @@ def test_legacy_completions(serve: Serve, lane: str) -> None:
         server.port, "POST", "/v1/completions", {"model": "double", "prompt": "x", "stream": True}
     )
     assert streamed.body.endswith(b"data: [DONE]\n\n")
+
+
+def test_gemini_callers_may_send_their_key_in_the_query(serve: Serve, lane: str) -> None:
+    keys = [{"name": "ann", "hash": f"sha256:{sha256(b'a key').hexdigest()}"}]
+    server = serve(models={"double": {"backend": "scripted"}}, server={"keys": keys}, fast=lane == "fast")
+    contents = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+    path = "/v1beta/models/double:generateContent"
+    assert request(server.port, "POST", f"{path}?key=a%20key", contents).status == 200
+    assert request(server.port, "POST", f"{path}?key=wrong", contents).status == 401
+    assert request(server.port, "POST", path, contents).status == 401
+    assert request(server.port, "GET", "/v1beta/models?key=a%20key").status == 200
+    assert request(server.port, "GET", "/v1/models?key=a%20key").status == 401  # Gemini's habit alone

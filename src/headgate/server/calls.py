@@ -39,7 +39,9 @@ def begin(
     model = match.model or ""
     try:
         gateway.admit()
-        principal = gateway.keys.authenticate(headers)
+        principal = gateway.keys.authenticate(
+            headers if match.key is None else [*headers, (b"x-goog-api-key", match.key)]
+        )
         check_content_type(headers)
         envelope = Envelope.read(body, model=match.model, stream=endpoint.stream)
         model = envelope.model

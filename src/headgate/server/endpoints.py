@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import unquote, unquote_to_bytes
 
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Operation
@@ -44,6 +44,17 @@ class Match:
     endpoint: Endpoint
     model: str | None = None
     framing: Framing = "sse"
+    key: bytes | None = None
+    """A key in the query, as Gemini's clients may send it."""
+
+
+def query_key(query: bytes) -> bytes | None:
+    """The value of `key` in a query string."""
+    for field in query.split(b"&"):
+        name, _, value = field.partition(b"=")
+        if name == b"key" and value:
+            return unquote_to_bytes(value)
+    return None
 
 
 class Endpoints:
@@ -75,7 +86,8 @@ class Endpoints:
             if named := pattern.fullmatch(path):
                 model = unquote(named[1].decode("ascii", "replace"))
                 framing = endpoint.framing(query, headers) if endpoint.framing is not None else "sse"
-                return Match(endpoint, model, framing)
+                key = query_key(query) if endpoint.speaks.startswith("gemini") else None
+                return Match(endpoint, model, framing, key)
         return None
 
 

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from headgate.core.errors import HeadgateError, Unavailable
 from headgate.observe.logs import request_id
 from headgate.server.client import BrokenAnswer
+from headgate.server.endpoints import query_key
 from headgate.server.failures import internal
 from headgate.server.gateway import Gateway
 from headgate.server.handlers import response_for
@@ -73,7 +74,10 @@ class Front:
     async def _guarded(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         opened = path in OPEN_PATHS or path.startswith("/docs/static/")
         if not opened and not self._is_hot(scope):
-            scope["headgate.principal"] = self._gateway.keys.authenticate(scope["headers"])
+            headers = scope["headers"]
+            if path.startswith("/v1beta/") and (key := query_key(scope["query_string"])) is not None:
+                headers = [*headers, (b"x-goog-api-key", key)]
+            scope["headgate.principal"] = self._gateway.keys.authenticate(headers)
         await self._app(scope, receive, send)
 
     def _is_hot(self, scope: Scope) -> bool:

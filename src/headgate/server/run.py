@@ -27,6 +27,9 @@ from headgate.server.gateway import Gateway
 
 log = logging.getLogger("headgate.server")
 
+LARGEST_KEPT = 8 * 1024 * 1024
+"""Bytes of the largest block of memory that is used again in place of being given back."""
+
 
 def serve(settings: Settings, *, keep_going: bool = False, offline: bool = False) -> int:
     """Serve until a signal; the exit code: 0 after a drained stop, 130 when a second Ctrl-C cut it short.
@@ -34,6 +37,7 @@ def serve(settings: Settings, *, keep_going: bool = False, offline: bool = False
     Raises:
         ConfigError: the address can't be bound, or a model can't start.
     """
+    _keep_freed_memory()
     server = settings.server
     logs = logging_setup.setup(server.log_format, server.log_level)
     try:
@@ -44,6 +48,16 @@ def serve(settings: Settings, *, keep_going: bool = False, offline: bool = False
             return _run(_serve(gateway, sock, keep_going))
     finally:
         logs.close()
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what requests free, up to twice LARGEST_KEPT, for the next ones.
+
+    glibc gives memory back from 128 KiB on, and a request of 100 KB then faults in 40 pages, a third of its
+    cost. It raises that limit by itself when it frees a block it had mapped (mallopt(3), M_MMAP_THRESHOLD).
+    This one's pages are never touched. Elsewhere nothing happens.
+    """
+    bytes(LARGEST_KEPT)
 
 
 def bind(server: ServerSettings) -> socket.socket:

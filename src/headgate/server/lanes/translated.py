@@ -174,6 +174,14 @@ class TranslatedChat(_Translated):
         else:
             self._whole()
 
+    @override
+    def on_fail(self, error: HeadgateError) -> None:
+        if self._decoder is not None and self._begun and not self.complete:
+            rest = self._decoder.end()
+            if any(isinstance(event, Finished) for event in rest):
+                self._pass(rest)  # some dialects have no mark of the end but that nothing is missing
+        super().on_fail(error)
+
     def _over(self) -> bool:
         """The decoder ended in an error that the receiver has been told already."""
         return not self._begun and not self.complete
