@@ -24,7 +24,7 @@ serve: export HEADGATE_PORT := $(PORT)
 test: export COVERAGE_FILE := $(CURDIR)/.cache/coverage/data
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test test-long check format bench lock clean
+.PHONY: help serve test test-long check format docs bench lock clean
 
 help: ## this list
 	@echo "make TARGET, on a machine with Python 3.11 or newer; the set-up is part of each:"
@@ -67,6 +67,9 @@ check: $(STAMPS)/test ## lint, format and types only
 format: $(STAMPS)/test ## put the code in shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(STAMPS)/test ## write the pages that are generated from the code
+	$(BIN)/python -m tests.support.loss_table > docs/dialects/losses.md
 
 bench: $(STAMPS)/test ## compare with other proxies; needs gcc, and nginx for its rows
 	@command -v nginx >/dev/null || $(call debian,nginx-light)
