@@ -1,6 +1,6 @@
 """`boto3`: Converse and ConverseStream of bedrock-runtime, over plain HTTP.
 
-Its own way of sending a key (`AWS_BEARER_TOKEN_BEDROCK`) wants HTTPS: see `tests.e2e.sdk.test_clients_page`.
+Its own way of sending a key (`AWS_BEARER_TOKEN_BEDROCK`) wants HTTPS: see docs/clients.md.
 """
 
 from __future__ import annotations
