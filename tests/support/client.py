@@ -72,7 +72,7 @@ class Connection:
             while (part := self.chunk()) is not None:
                 parts.append(part)
             return Answer(status, headers, b"".join(parts))
-        return Answer(status, headers, self._exactly(int(headers.get("content-length", 0))))
+        return Answer(status, headers, self.exactly(int(headers.get("content-length", 0))))
 
     def head(self) -> tuple[int, dict[str, str]]:
         head = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
@@ -82,7 +82,7 @@ class Connection:
     def chunk(self) -> bytes | None:
         """The next HTTP chunk, or None at the end of the body."""
         size = int(self._until(b"\r\n"), 16)
-        data = self._exactly(size + 2)[:-2]
+        data = self.exactly(size + 2)[:-2]
         return data if size else None
 
     def closed(self) -> bool:
@@ -106,7 +106,8 @@ class Connection:
         found, _, self._buffer = self._buffer.partition(mark)
         return found
 
-    def _exactly(self, size: int) -> bytes:
+    def exactly(self, size: int) -> bytes:
+        """The next `size` bytes."""
         while len(self._buffer) < size:
             self._fill()
         found, self._buffer = self._buffer[:size], self._buffer[size:]

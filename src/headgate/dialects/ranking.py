@@ -127,7 +127,9 @@ class AnswerObserver(BodyObserver):
     def _note(self, data: bytes) -> bool:
         try:
             answer = _ANSWER.decode(data)
-        except (msgspec.ValidationError, RecursionError):
+        except msgspec.ValidationError:
+            return _is_json(data)  # lists of some vendors; usage is nowhere in them
+        except RecursionError:
             return True
         except ValueError:
             return False
@@ -155,6 +157,15 @@ class _Answer(msgspec.Struct):
 
 
 _ANSWER = msgspec.json.Decoder(_Answer)
+_ANYTHING = msgspec.json.Decoder(msgspec.Raw)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        _ANYTHING.decode(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def observer(stream: bool, content_type: str) -> AnswerObserver:

@@ -1,0 +1,76 @@
+"""Streams of the caller's own dialect that can't go through as they are: cut into events in another way than
+the caller wants, or so that an error could not follow them."""
+
+from __future__ import annotations
+
+from headgate.core.errors import HeadgateError, StreamBroken
+from headgate.core.events import ChatEvent, Failed
+from headgate.dialects import eventstream
+from headgate.dialects.dialect import AnswerOptions, ChatDialect, Framing
+
+_PRELUDE = 12
+"""Bytes of a frame that tell its length, checksum included."""
+
+
+def framing_of(dialect: ChatDialect, kind: str) -> Framing | None:
+    """How a stream of the content type `kind` is cut into events; None where it is none of the dialect's."""
+    for framing, known in dialect.stream_types.items():
+        if kind.startswith(known.partition(";")[0]):
+            return framing
+    return None
+
+
+class Reframer:
+    """Reads a stream in one framing and writes it in another."""
+
+    def __init__(self, dialect: ChatDialect, kind: str, framing: Framing) -> None:
+        self.failed = False
+        """The stream told an error, or could not be read; the caller knows."""
+        self._decoder = dialect.stream_decoder(kind)
+        self._encoder = dialect.stream_encoder(AnswerOptions(include_usage=True, framing=framing))
+
+    def feed(self, data: bytes) -> bytes:
+        return self._written(self._decoder.feed(data))
+
+    def end(self) -> bytes:
+        return self._written(self._decoder.end())
+
+    def fail(self, error: HeadgateError) -> bytes:
+        return self._encoder.encode(Failed(error))
+
+    def _written(self, events: list[ChatEvent]) -> bytes:
+        self.failed = self.failed or any(isinstance(event, Failed) for event in events)
+        return b"".join([self._encoder.encode(event) for event in events])
+
+
+class WholeFrames:
+    """Holds back a frame of AWS's until it is whole, so that another one may follow at any time.
+
+    Bytes that are no frames pass as they are.
+    """
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._blind = False
+
+    def feed(self, data: bytes) -> bytes:
+        if self._held:
+            data, self._held = self._held + data, b""
+        start, size = 0, len(data)
+        while size - start >= _PRELUDE and not self._blind:
+            try:
+                total = eventstream.frame_length(data, start)
+            except StreamBroken:
+                self._blind = True
+                break
+            if size - start < total:
+                break
+            start += total
+        if start == size or self._blind:
+            return data
+        self._held = data[start:]
+        return data[:start]
+
+    def end(self) -> bytes:
+        held, self._held = self._held, b""
+        return held
