@@ -22,11 +22,7 @@ from tests.e2e.sdk.vendors import VENDORS, Vendor
 from tests.support.server import Running, settings_from
 from tests.support.upstream import LAST_CHUNK, Drop, Seen, Step, Upstream, chunk, head, plain
 
-ROWS = {
-    "scripted-gemini": "tests.e2e.sdk.rows:GEMINI",
-    "scripted-converse": "tests.e2e.sdk.rows:CONVERSE",
-    "scripted-responses": "tests.e2e.sdk.rows:RESPONSES",
-}
+RESPONSES_ROW = "tests.e2e.sdk.rows:RESPONSES"
 STATUSES = (400, 401, 404, 429, 500, 529)
 ABLE = "gpt-5-or-claude-sonnet-4-5-or-gemini-2.5"
 """Name of a model whose dialect follows; test suites look at names to see what a model can do."""
@@ -86,6 +82,7 @@ class Far:
     def model(self, scenario: str) -> dict[str, Any]:
         return {
             "backend": self.vendor.backend,
+            **self.vendor.settings,
             "base_url": self.vendor.base_url(self.upstream.url),
             "model": self.vendor.model,
             "api_key": "vendor-key",
@@ -114,7 +111,7 @@ def gateway(vendors: dict[str, Far], tmp_path_factory: pytest.TempPathFactory) -
     keys = [{"name": "sdk", "hash": f"sha256:{sha256(KEY.encode()).hexdigest()}"}]
     content = {"server": {"keys": keys, "max_body": "40MB"}, "models": models}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backends, "BUILT_IN", {**backends.BUILT_IN, **ROWS})
+        patch.setattr(backends, "BUILT_IN", {**backends.BUILT_IN, "scripted-responses": RESPONSES_ROW})
         with Running(settings_from(tmp_path_factory.mktemp("sdk"), content)) as running:
             yield running
 

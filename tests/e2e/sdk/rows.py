@@ -1,18 +1,8 @@
-"""Rows of the registry for scripted upstreams that speak one dialect and no other."""
+"""A row of the registry for an upstream that speaks the Responses API and nothing else: no vendor's does."""
 
 from __future__ import annotations
 
 from headgate.backends.remote import Endpoint, Preset, remote
 from headgate.core.call import Operation
 
-CONVERSE = remote(Preset("scripted-converse", {Operation.CHAT: (Endpoint("converse"),)}))
-GEMINI = remote(
-    Preset(
-        "scripted-gemini",
-        {Operation.CHAT: (Endpoint("gemini"),), Operation.COUNT_TOKENS: (Endpoint("gemini_count"),)},
-        version="/v1beta",
-        auth_header="x-goog-api-key",
-        auth_scheme="",
-    )
-)
 RESPONSES = remote(Preset("scripted-responses", {Operation.CHAT: (Endpoint("openai_responses"),)}))

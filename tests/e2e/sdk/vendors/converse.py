@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from typing_extensions import override
@@ -32,7 +32,8 @@ USAGE = {
 
 class Converse(Vendor):
     name = "converse"
-    backend = "scripted-converse"
+    backend = "bedrock"
+    settings: ClassVar[dict[str, Any]] = {"region": "eu-central-1"}
     model = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
     stream_type = eventstream.CONTENT_TYPE
 

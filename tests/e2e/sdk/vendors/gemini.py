@@ -28,7 +28,7 @@ FIELDS = {"contents", "systemInstruction", "tools", "toolConfig", "generationCon
 
 class Gemini(Vendor):
     name = "gemini"
-    backend = "scripted-gemini"
+    backend = "gemini"
     model = "gemini-2.5-flash"
     keeps_call_ids = False
 

@@ -15,6 +15,8 @@ class Vendor(ABC):
     name: ClassVar[str]
     backend: ClassVar[str]
     """Row of the registry."""
+    settings: ClassVar[dict[str, Any]] = {}
+    """What the row wants beside address and key."""
     model: ClassVar[str]
     """A model's real name there."""
     stream_type: ClassVar[str] = "text/event-stream"
