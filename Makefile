@@ -47,7 +47,7 @@ serve: $(STAMPS)/serve ## the embedded models and the example, on port $HEADGATE
 	@echo
 	@exec $(BIN)/headgate serve examples/headgate.yaml
 
-test: $(STAMPS)/test check ## lint, types, and the whole test suite with its coverage
+test: $(STAMPS)/test $(STAMPS)/langchain check ## lint, types, and the whole test suite with its coverage
 	$(pull)
 	mkdir -p $(dir $(COVERAGE_FILE))
 	$(BIN)/coverage erase
@@ -81,6 +81,7 @@ lock: $(STAMPS)/lock ## write requirements/*.txt anew; UPGRADE=1 takes the newes
 	$(COMPILE) pyproject.toml --constraints requirements/all.txt --output-file requirements/run.txt
 	$(COMPILE) requirements/build.in --constraints requirements/test.txt --output-file requirements/build.txt
 	$(COMPILE) requirements/lock.in --output-file requirements/lock.txt
+	$(COMPILE) tests/e2e/sdk/langchain/requirements.in --output-file requirements/langchain.txt
 
 clean: ## remove everything that was made here; weights stay in their cache
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .hypothesis bench/bin
@@ -111,6 +112,13 @@ $(STAMPS)/test: requirements/test.txt requirements/build.txt pyproject.toml | $(
 
 $(STAMPS)/serve: requirements/all.txt requirements/build.txt pyproject.toml | $(VENV)/bin/python
 	$(call install,all)
+
+# LangChain's standard tests want other versions than the rest: an environment of their own.
+$(STAMPS)/langchain: requirements/langchain.txt | $(VENV)/bin/python
+	$(PYTHON) -m venv $(VENV)/langchain
+	mkdir -p $(STAMPS)
+	$(VENV)/langchain/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes -r $<
+	touch $@
 
 $(STAMPS)/lock: requirements/lock.txt | $(VENV)/bin/python
 	mkdir -p $(STAMPS)
