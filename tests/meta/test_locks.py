@@ -56,7 +56,14 @@ def missing(declared: list[str], name: str) -> list[str]:
 
 
 def test_the_files_that_there_should_be() -> None:
-    assert [path.name for path in LOCKS] == ["all.txt", "build.txt", "langchain.txt", "lock.txt", "run.txt", "test.txt"]
+    assert [path.name for path in LOCKS] == [
+        "all.txt",
+        "build.txt",
+        "langchain.txt",
+        "lock.txt",
+        "run.txt",
+        "test.txt",
+    ]
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=named)
