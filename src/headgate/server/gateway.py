@@ -6,6 +6,7 @@ Made once by `headgate.server.build`; read by the fast lane, the relay and the A
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from headgate.routing.plan import Route, Router
 from headgate.server.client import Client, Ongoing
 from headgate.server.endpoints import Endpoint, Endpoints
 from headgate.server.responses import ResponseBook
+
+log = logging.getLogger("headgate.server")
 
 
 @dataclass(eq=False)
@@ -52,6 +55,7 @@ class Gateway:
             f"The request body is over the limit of {self.max_body} bytes (server.max_body)"
         )
         self._relays: set[Ongoing] = set()
+        self._idle: asyncio.Event | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -82,6 +86,8 @@ class Gateway:
 
     def finished(self, relay: Ongoing, call: Call) -> None:
         self._relays.discard(relay)
+        if self._idle is not None and not self._relays:
+            self._idle.set()
         self.record(call)
 
     def record(self, call: Call) -> None:
@@ -106,6 +112,13 @@ class Gateway:
         client.respond(wire.status, [*wire.headers, (b"x-request-id", call.id.encode("ascii"))], wire.body)
         self.metrics.call_refused(call)
         self._report(call)
+
+    async def drained(self) -> None:
+        """Wait until nothing is under way: there are calls without a connection."""
+        if self._relays:
+            log.info("%d calls without a connection are under way; waiting for them", len(self._relays))
+            self._idle = asyncio.Event()
+            await self._idle.wait()
 
     def abandon_all(self) -> None:
         """End every call under way: the grace period of a stop is over."""

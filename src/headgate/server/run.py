@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from time import monotonic
 from typing import Any
 
 import uvicorn
@@ -120,6 +121,20 @@ class DrainingServer(uvicorn.Server):
 
     interrupted = False
 
+    def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Within the grace period, wait for connections, then for what goes on without one."""
+        until = monotonic() + self._gateway.settings.server.grace
+        await super().shutdown(sockets)
+        if not self.force_exit:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(until - monotonic()):
+                    await self._gateway.drained()
+
     @override
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -136,6 +151,7 @@ class DrainingServer(uvicorn.Server):
     def _on_signal(self, number: int) -> None:
         if self.should_exit:
             self.interrupted = self.force_exit = True
+            self._gateway.abandon_all()
             return
         name = signal.Signals(number).name
         log.info("%s: draining; what is under way may finish (again: stop now)", name)
@@ -145,7 +161,7 @@ class DrainingServer(uvicorn.Server):
 async def _serve(gateway: Gateway, sock: socket.socket, keep_going: bool) -> int:
     await build.start(gateway, keep_going=keep_going)
     app = DeferredApp(gateway)
-    server = DrainingServer(uvicorn_config(gateway, app))
+    server = DrainingServer(uvicorn_config(gateway, app), gateway)
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     models = ", ".join(gateway.router.routes)

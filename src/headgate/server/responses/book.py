@@ -11,6 +11,7 @@ import logging
 import re
 import secrets
 from collections.abc import AsyncGenerator, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -341,9 +342,28 @@ class ResponseBook:
                 await self._store.delete(f"running:{identity}")
         except HeadgateError as error:
             log.warning("response %s is not kept: %s", identity, error.message)
+            with suppress(HeadgateError):
+                await self._give_up(run, error)
         if self._runs.pop(identity, None) is None:  # deleted meanwhile
             for kind in ("response", "events"):
                 await self._store.delete(f"{kind}:{identity}")
+
+    async def _give_up(self, run: Run, error: HeadgateError) -> None:
+        """What can't be kept leaves nothing behind that seems to go on for ever."""
+        draft = run.draft
+        await self._store.delete(f"events:{draft.id}")
+        if draft.background:
+            response = draft.opening()[1] | {"status": "failed"}
+            response["error"] = {
+                "code": "server_error",
+                "message": f"The answer is not kept: {error.message}",
+            }
+            record = Record(draft.owner, True, "failed", msgspec.json.encode(response), list(draft.items))
+            try:
+                await self._put(draft.id, record)
+            except HeadgateError:
+                await self._store.delete(f"response:{draft.id}")
+            await self._store.delete(f"running:{draft.id}")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
