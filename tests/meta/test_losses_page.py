@@ -14,8 +14,7 @@ CALLERS = [caller for section in SECTIONS for caller in section.callers]
 
 def test_the_page_is_what_the_code_says() -> None:
     assert PAGE.read_text() == page(), (
-        "the page is out of date; make docs writes it. "
-        "Look at what changed before you commit it."
+        "the page is out of date; make docs writes it. Look at what changed before you commit it."
     )
 
 

@@ -41,9 +41,7 @@ def _item(values: object, number: int) -> Any:
 def _alternatives(value: object) -> list[JSON]:
     if not isinstance(value, dict):
         return []
-    return [
-        {"token": token, "logprob": score, "bytes": _bytes(token)} for token, score in value.items()
-    ]
+    return [{"token": token, "logprob": score, "bytes": _bytes(token)} for token, score in value.items()]
 
 
 def entries_to_wire(entries: Sequence[JSON], offset: int = 0) -> dict[str, Any]:
