@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from headgate.core.errors import InvalidRequest
 from headgate.core.loss import Loss
 from headgate.core.messages import (
+    JSON,
     CacheHint,
     ChatRequest,
     Citation,
@@ -38,6 +39,15 @@ from tests.support.fields.row import PDF, PNG, SCHEMA, WAV
 from tests.support.loss_table import CHAT, Upstream
 
 GIVEN = settings(max_examples=30, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+OPENAIS: dict[str, JSON] = {
+    "moderation": {"model": "omni-moderation-latest"},
+    "prompt_cache_key": "k",
+    "prompt_cache_options": {"mode": "implicit", "ttl": "30m"},
+    "prompt_cache_retention": "24h",
+    "safety_identifier": "s",
+    "store": True,
+    "verbosity": "low",
+}
 SIDES = {upstream.dialect: upstream for upstream in CHAT.upstreams}
 
 Fact: TypeAlias = tuple[object, ...]
@@ -58,6 +68,9 @@ media = st.sampled_from(
     ]
 )
 elsewhere: st.SearchStrategy[Extensions] = st.sampled_from([{}, {"elsewhere": {"special": 1}}])
+openais: st.SearchStrategy[Extensions] = st.fixed_dictionaries(
+    {}, optional={key: st.just(value) for key, value in OPENAIS.items()}
+).map(lambda fields: {"openai": fields})
 thoughts = st.builds(
     Reasoning,
     text=st.sampled_from(["", "pondering"]),
@@ -155,7 +168,7 @@ def requests(draw: st.DrawFn) -> ChatRequest:
         user=draw(st.none() | st.just("u")),
         metadata=draw(st.none() | st.just({"a": "b"})),
         service_tier=draw(st.sampled_from([None, "flex", "priority"])),
-        extensions=draw(elsewhere),
+        extensions={**draw(elsewhere), **draw(openais)},
     )
 
 
@@ -268,6 +281,8 @@ def _of_settings(request: ChatRequest) -> Iterator[tuple[Fact, str]]:
         if wanted.description is not None:
             yield ("format description", wanted.description), "response_format.description"
     yield from ((("extension", key), key) for key in _foreign(request.extensions))
+    for key, value in request.extensions.get("openai", {}).items():
+        yield ("OpenAI's", key, json.dumps(value)), key
 
 
 # What is found again.
@@ -352,6 +367,25 @@ def test_what_is_not_reported_arrives(upstream: str, request_: ChatRequest) -> N
     if result is not None:
         arrived, losses = result
         assert silently_lost(request_, losses, arrived) == []
+
+
+@pytest.mark.parametrize("caller", ["openai_chat", "openai_responses"])
+@pytest.mark.parametrize("upstream", SIDES)
+def test_what_both_of_openais_chat_dialects_have_arrives_there(caller: str, upstream: str) -> None:
+    request = ChatRequest(
+        model="m", messages=(Message("user", (Text("x"),)),), extensions={"openai": OPENAIS}
+    )
+    asked = sent(SIDES[caller], request)
+    assert asked is not None and asked[1] == []
+    assert asked[0].extensions == {"openai": OPENAIS}
+    result = sent(SIDES[upstream], asked[0])
+    assert result is not None
+    arrived, losses = result
+    if upstream in ("openai_chat", "openai_responses"):
+        assert (arrived.extensions, losses) == ({"openai": OPENAIS}, [])
+    else:
+        assert {loss.path for loss in losses} >= OPENAIS.keys()
+        assert "openai" not in arrived.extensions
 
 
 @pytest.mark.parametrize("caller", SIDES)

@@ -48,6 +48,8 @@ ALL = {
     "cohere": COHERE,
 }
 
+BOTH = ["budget_tokens", "summary"]
+
 
 def send(profile: Profile, model: str = "m", **fields: Any) -> tuple[dict[str, Any], list[str]]:
     fields = {"messages": (Message("user", (Text("x"),)),)} | fields
@@ -117,6 +119,53 @@ def test_newer_ones_take_it_where_they_do_not_reason() -> None:
         assert len(send(OPENAI, "gpt-5", sampling=WARM, reasoning=options)[1]) == 5
 
 
+@pytest.mark.parametrize(
+    ("profile", "model", "options", "sent", "lost"),
+    [
+        (OPENAI, "o3", {"enabled": True, "budget_tokens": 1024}, "low", ["budget_tokens"]),
+        (AZURE_OPENAI, "gpt-5-mini", {"budget_tokens": 16384}, "medium", ["budget_tokens"]),
+        (COMPATIBLE, "openai/gpt-oss-120b", {"budget_tokens": 16385}, "high", ["budget_tokens"]),
+        (GROQ, "openai/gpt-oss-120b", {"budget_tokens": 9000, "summary": "auto"}, "medium", BOTH),
+        (OPENROUTER, "any/model", {"enabled": True}, "medium", []),
+        (GOOGLE, "gemini-2.5-flash", {"budget_tokens": -1}, "medium", ["budget_tokens"]),
+        (OPENAI, "gpt-5.1", {"enabled": False}, "none", []),
+        (OPENAI, "gpt-5.1", {"effort": "low", "enabled": True}, "low", []),
+        (OPENAI, "gpt-5.1", {"effort": "low", "enabled": False}, "low", ["enabled"]),
+        (OPENAI, "o3", {"enabled": False}, None, ["enabled"]),
+        (OPENAI, "o1-mini", {"budget_tokens": 1024}, None, ["budget_tokens"]),
+        (OPENAI, "gpt-4.1", {"enabled": True, "budget_tokens": 1024}, None, ["budget_tokens", "enabled"]),
+        (OPENAI, "gpt-4.1", {"effort": "low"}, "low", []),
+        (AZURE_OPENAI, "my-deployment", {"budget_tokens": 1024}, None, ["budget_tokens"]),
+        (MISTRAL, "mistral-large", {"budget_tokens": 1024}, None, ["budget_tokens"]),
+    ],
+)
+def test_budgets_become_efforts_where_the_model_takes_them(
+    profile: Profile, model: str, options: dict[str, Any], sent: str | None, lost: list[str]
+) -> None:
+    wire, losses = send(profile, model, reasoning=ReasoningOptions(**options))
+    assert wire.get("reasoning_effort") == sent
+    assert losses == [f"reasoning.{key}" for key in lost]
+
+
+@pytest.mark.parametrize(("model", "sent"), [("gpt-5.1", "high"), ("gpt-5.4", None), ("gpt-6-sol", None)])
+def test_later_ones_are_told_no_effort_beside_tools(model: str, sent: str | None) -> None:
+    options = ReasoningOptions(budget_tokens=50_000)
+    wire, losses = send(OPENAI, model, reasoning=options, tools=(Tool("f"),))
+    assert (wire.get("reasoning_effort"), losses) == (sent, ["reasoning.budget_tokens"])
+    assert send(OPENAI, model, reasoning=options)[0]["reasoning_effort"] == "high"
+
+
+def test_an_effort_made_of_a_budget_counts_as_one() -> None:
+    wire, losses = send(
+        OPENAI,
+        "gpt-5.1",
+        sampling=Sampling(temperature=0.2),
+        reasoning=ReasoningOptions(enabled=True, budget_tokens=2048),
+    )
+    assert wire.keys() == {"model", "messages", "reasoning_effort"}
+    assert losses == ["reasoning.budget_tokens", "temperature"]
+
+
 def test_the_upstreams_own_name_of_the_model_counts() -> None:
     request = ChatRequest(
         model="public", messages=(Message("user", (Text("x"),)),), sampling=Sampling(temperature=0.2)
@@ -174,7 +223,7 @@ def test_a_callers_own_options_of_a_stream_count() -> None:
         (MISTRAL, "m", {"sampling": Sampling(seed=7)}, {"random_seed": 7}, []),
         (MISTRAL, "m", {"user": "u"}, {}, ["user"]),
         (MISTRAL, "m", {"sampling": Sampling(logit_bias={"1": 2})}, {}, ["logit_bias"]),
-        (MISTRAL, "m", {"extensions": {"openai_chat": {"store": True}}}, {}, ["store"]),
+        (MISTRAL, "m", {"extensions": {"openai": {"store": True}}}, {}, ["store"]),
         (MISTRAL, "m", {"extensions": {"openai_chat": {"safe_prompt": True}}}, {"safe_prompt": True}, []),
         (GROQ, "m", {"sampling": Sampling(n=2)}, {}, ["n"]),
         (GROQ, "m", {"sampling": Sampling(n=1)}, {}, []),
@@ -288,7 +337,7 @@ def test_cache_hints_of_callers() -> None:
     assert request.messages[2].parts[1] == ToolCall("c", "f", "", cache=HOUR)
     assert request.messages[3].parts == (ToolResult("c", (Text("r", cache=HOUR),)),)
     assert [tool.cache for tool in request.tools] == [HOUR, HOUR]
-    assert request.extensions == {"openai_chat": {"prompt_cache_key": "k"}}
+    assert request.extensions == {"openai": {"prompt_cache_key": "k"}}
 
 
 @pytest.mark.parametrize(
@@ -302,5 +351,6 @@ def test_other_things_of_that_name_are_unknown_fields(value: Any) -> None:
 
 
 def test_models_of_other_vendors_are_no_family_of_openais() -> None:
-    for model in ("openthinker", "o", "oscar", "gpt-4o", "gpt-4.1", "gpt-oss-20b", "text-o1"):
+    for model in ("openthinker", "o", "oscar", "gpt-4o", "gpt-4.1", "text-o1"):
         assert COMPATIBLE.for_model(model) is COMPATIBLE
+    assert COMPATIBLE.for_model("gpt-oss-20b").refuses == {}

@@ -15,7 +15,11 @@ from headgate.core.record import record
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 Extensions: TypeAlias = Mapping[str, Mapping[str, "JSON"]]
-"""Unknown or vendor-only fields by dialect: `{"openai_chat": {"store": true}}`."""
+"""Unknown or vendor-only fields by dialect: `{"openai_chat": {"modalities": ["text"]}}`.
+
+A request's fields that both of OpenAI's chat dialects have, and only these, are in `openai`
+(`headgate.dialects.openai_shared`).
+"""
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 MediaKind: TypeAlias = Literal["image", "audio", "video", "file"]

@@ -23,6 +23,7 @@ _OPENAI_RESPONSES = {
     "logprobs": "include",
     "max_tokens": "max_output_tokens",
     "response_format": "text.format",
+    "verbosity": "text.verbosity",
 }
 _ANTHROPIC = {
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,10 +29,13 @@ from headgate.core.errors import (
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
 from headgate.core.operations import EmbedRequest, RerankRequest
-from headgate.dialects.dialect import ChatDialect, EmbedDialect
+from headgate.dialects import openai_chat
+from headgate.dialects.dialect import EmbedDialect
+from headgate.dialects.openai_shared import FIELDS as SHARED
 from headgate.dialects.registry import dialect as find_dialect
 from headgate.local import catalog
 from headgate.local.catalog import Weights
+from headgate.local.engines.chat_request import LABELS, ONLY_DEFAULT
 from headgate.local.supervisor import EngineSpec, Supervisor
 from headgate.upstream.heads import complete_head, request_head
 from headgate.upstream.http import Pool
@@ -104,6 +107,12 @@ class EngineKind:
 
 CHAT_ENGINE = EngineKind("gguf", Operation.CHAT, "/v1/chat/completions", "openai_chat")
 EMBED_ENGINE = EngineKind("embedding", Operation.EMBED, "/v1/embeddings", "openai_embeddings")
+
+_PROFILE = replace(
+    openai_chat.COMPATIBLE,
+    refuses={name: ONLY_DEFAULT.get(name, (None,))[0] for name in SHARED.keys() - LABELS},
+)
+"""What the engine refuses to callers of chat is left out of requests in other dialects, and reported."""
 
 _COMMON = frozenset(EngineSettings.model_fields) | {"isolate"}
 
@@ -190,8 +199,10 @@ class EngineWire:
         return True
 
     def encode(self, request: ChatRequest | EmbedRequest | RerankRequest) -> tuple[bytes, list[Loss]]:
+        if isinstance(request, ChatRequest):
+            return openai_chat.encode_request(request, model=self.model, profile=_PROFILE)
         record = find_dialect(self.dialect)
-        assert isinstance(record, ChatDialect | EmbedDialect)
+        assert isinstance(record, EmbedDialect)
         return record.encode_request(request, model=self.model)  # type: ignore[arg-type]
 
     def send(

@@ -11,7 +11,7 @@ STRICT = "tools[0].strict"
 IN_REQUESTS: dict[tuple[str, str, str], set[str]] = {
     # Gemini has no word for a tool whose schema is held to; the Responses API takes it for granted.
     **{(scenario, "openai-responses", "gemini"): {STRICT} for scenario in ("tool", "tools", "thinks")},
-    # Effort words and budgets are no translation of each other; who knows only one loses the other.
+    # Effort words and budgets are no translation of each other: where one becomes the other, that is told.
     ("thinks", "openai", "converse"): {"reasoning_effort"},
     ("thinks", "openai-responses", "converse"): {"reasoning.effort", "reasoning.summary"},
     ("thinks", "openai-responses", "openai_chat"): {"reasoning.summary"},
@@ -28,8 +28,8 @@ IN_REQUESTS: dict[tuple[str, str, str], set[str]] = {
 """By scenario, client and vendor."""
 
 NOT_ASKED = {
-    *(("openai", "converse"), ("openai-responses", "converse"), ("anthropic", "openai_chat")),
-    *(("google-genai", "openai_chat"), ("boto3", "openai_chat"), ("boto3", "openai_responses")),
+    *(("anthropic", "openai_chat"), ("google-genai", "openai_chat")),
+    *(("boto3", "openai_chat"), ("boto3", "openai_responses")),
 }
 """Client and vendor where the wish for thinking itself is what gets lost."""
 

@@ -43,7 +43,6 @@ LOST: dict[str, set[str]] = {
         "messages[3].content[1].cache_control",
         "messages[5].content[0].content[0]",  # a document in a tool's result
         "thinking.budget_tokens",
-        "thinking.type",
     },
     "openai_responses": NOWHERE_ELSE
     | CACHE_HINTS

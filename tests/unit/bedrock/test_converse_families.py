@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from headgate.core.loss import Loss
 from headgate.core.messages import (
+    Message,
+    Reasoning,
     ReasoningOptions,
     Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
 )
 from headgate.dialects.bedrock import encode_request
 from tests.unit.bedrock.converse_bodies import CLAUDE, OPUS, ask, decode, encode
@@ -38,6 +47,7 @@ from tests.unit.bedrock.converse_bodies import CLAUDE, OPUS, ask, decode, encode
             None,
         ),
         ("openai.gpt-oss-120b-1:0", {"effort": "medium"}, {"reasoning_effort": "medium"}, None),
+        ("openai.gpt-oss-120b-1:0", {"enabled": True}, {"reasoning_effort": "medium"}, None),
     ],
 )
 def test_reasoning_by_model_family(
@@ -52,18 +62,92 @@ def test_reasoning_by_model_family(
 @pytest.mark.parametrize(
     ("model", "options", "lost"),
     [
-        (CLAUDE, {"effort": "high"}, ["reasoning.effort"]),
+        ("anthropic.claude-3-5-sonnet-20241022-v2:0", {"effort": "high"}, ["reasoning.effort"]),
+        ("anthropic.claude-v2:1", {"effort": "high"}, ["reasoning.effort"]),
         (CLAUDE, {"enabled": True}, ["reasoning.enabled"]),
         (CLAUDE, {"budget_tokens": 5}, ["reasoning.budget_tokens"]),
         (OPUS, {"effort": "minimal"}, ["reasoning.effort"]),
         ("amazon.nova-2-lite-v1:0", {"budget_tokens": 5}, ["reasoning.budget_tokens"]),
         ("amazon.nova-2-lite-v1:0", {"enabled": True}, ["reasoning.enabled"]),
+        ("openai.gpt-oss-120b-1:0", {"enabled": False}, ["reasoning.enabled"]),
+        ("openai.gpt-oss-120b-1:0", {"effort": "low", "enabled": False}, ["reasoning.enabled"]),
         ("meta.llama3-1-70b", {"effort": "low", "enabled": True}, ["reasoning.effort", "reasoning.enabled"]),
     ],
 )
 def test_reasoning_that_a_model_family_can_not(model: str, options: dict[str, Any], lost: list[str]) -> None:
     _, losses = encode_request(ask(reasoning=ReasoningOptions(**options)), model=model)
     assert [loss.path for loss in losses] == lost
+
+
+@pytest.mark.parametrize(
+    ("model", "effort", "budget"),
+    [
+        ("us.anthropic.claude-3-7-sonnet-20250219-v1:0", "minimal", 1024),
+        (CLAUDE, "low", 1024),
+        ("anthropic.claude-opus-4-1-20250805-v1:0", "medium", 8192),
+        ("anthropic.claude-sonnet-4-5-20250929-v1:0", "high", 24576),
+        ("anthropic.claude-haiku-4-5-20251001-v1:0", "max", 24576),
+        ("anthropic--claude-4-sonnet", "low", 1024),
+        ("anthropic--claude-4.5-haiku", "medium", 8192),
+    ],
+)
+def test_an_effort_becomes_a_budget_where_a_claude_knows_no_efforts(
+    model: str, effort: str, budget: int
+) -> None:
+    body, losses = encode_request(ask(reasoning=ReasoningOptions(effort=effort)), model=model)
+    wire = json.loads(body)
+    assert wire["additionalModelRequestFields"] == {"thinking": {"type": "enabled", "budget_tokens": budget}}
+    assert "outputConfig" not in wire
+    assert losses == [Loss("reasoning.effort", f"sent as a budget of {budget} tokens")]
+
+
+USER = Message("user", (Text("Hi"),))
+CALL = ToolCall("c", "f", "{}")
+RESULT = Message("tool", (ToolResult("c", (Text("r"),)),))
+THOUGHT = Reasoning("hm", signature="s", origin="converse")
+
+
+@pytest.mark.parametrize(
+    ("fields", "messages", "budget"),
+    [
+        ({"sampling": Sampling(max_tokens=4096)}, (USER,), 2048),
+        ({"sampling": Sampling(max_tokens=2048)}, (USER,), 1024),
+        ({"sampling": Sampling(max_tokens=2047)}, (USER,), None),
+        ({"sampling": Sampling(temperature=1, top_p=0.95)}, (USER,), 24576),
+        ({"sampling": Sampling(temperature=0.5)}, (USER,), None),
+        ({"sampling": Sampling(top_p=0.9)}, (USER,), None),
+        ({"sampling": Sampling(top_p=0)}, (USER,), None),
+        ({"sampling": Sampling(top_k=5)}, (USER,), None),
+        ({"tool_choice": ToolChoice("auto")}, (USER,), 24576),
+        ({"tool_choice": ToolChoice("required")}, (USER,), None),
+        ({"tool_choice": ToolChoice("tool", "f")}, (USER,), None),
+        ({}, (USER, Message("assistant", (Text("So"),)), USER), 24576),
+        ({}, (USER, Message("assistant", (Text("So"),))), None),
+        ({}, (USER, Message("assistant", (Text("So"), CALL)), RESULT), None),
+        ({}, (USER, Message("assistant", (CALL,)), RESULT, USER), None),
+        ({}, (USER, Message("assistant", (THOUGHT, CALL)), RESULT), 24576),
+        ({}, (USER, Message("assistant", (THOUGHT,)), Message("assistant", (CALL,)), RESULT), 24576),
+        ({}, (USER, Message("assistant", (replace(THOUGHT, origin="gemini"), CALL)), RESULT), None),
+        ({}, (USER, Message("assistant", (CALL,)), RESULT, Message("assistant", (Text("So"),)), USER), 24576),
+        ({}, (RESULT,), None),
+    ],
+)
+def test_an_effort_becomes_no_budget_where_the_model_would_refuse_it(
+    fields: dict[str, Any], messages: tuple[Message, ...], budget: int | None
+) -> None:
+    body, losses = encode_request(
+        ask(*messages, reasoning=ReasoningOptions(effort="high"), tools=(Tool("f"),), **fields)
+    )
+    told = json.loads(body).get("additionalModelRequestFields", {}).get("thinking")
+    assert told == (None if budget is None else {"type": "enabled", "budget_tokens": budget})
+    assert "reasoning.effort" in [loss.path for loss in losses]
+
+
+def test_a_budget_becomes_an_effort_where_a_model_knows_only_these() -> None:
+    asked = ask(reasoning=ReasoningOptions(budget_tokens=50_000))
+    body, losses = encode_request(asked, model="openai.gpt-oss-120b-1:0")
+    assert json.loads(body)["additionalModelRequestFields"] == {"reasoning_effort": "high"}
+    assert losses == [Loss("reasoning.budget_tokens", "sent as the effort 'high'")]
 
 
 @pytest.mark.parametrize(

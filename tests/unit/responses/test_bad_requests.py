@@ -54,6 +54,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("text.format.schema", {"text": {"format": {"type": "json_schema", "name": "n"}}}),
     ("text.format.schema", {"text": {"format": {"type": "json_schema", "name": "n", "schema": []}}}),
     ("reasoning.effort", {"reasoning": {"effort": 1}}),
+    ("text.verbosity", {"text": {"verbosity": 1}}),
     ("include", {"include": "x"}),
     ("include[0]", {"include": [1]}),
     ("max_output_tokens", {"max_output_tokens": -1}),

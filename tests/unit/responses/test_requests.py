@@ -81,16 +81,14 @@ def test_every_field() -> None:
     assert told.tools[2] == Tool("web_search", kind="web_search", extensions=ext(search_context_size="low"))
     assert (told.stream, told.include_usage, told.user, told.service_tier) == (True, True, "u", "flex")
     assert told.extensions[OWN].keys() == {
-        *(
-            "text",
-            "reasoning",
-            "include",
-            "stream_options",
-            "max_tool_calls",
-            "store",
-            "previous_response_id",
-        ),
-        *("prompt_cache_key", "safety_identifier", "truncation", "novelty"),
+        *("reasoning", "include", "stream_options", "max_tool_calls", "previous_response_id"),
+        *("truncation", "novelty"),
+    }
+    assert told.extensions["openai"] == {
+        "prompt_cache_key": "k",
+        "safety_identifier": "s",
+        "store": True,
+        "verbosity": "low",
     }
 
 
@@ -234,3 +232,28 @@ def test_tool_choices_of_others(choice: ToolChoice, wire: Any) -> None:
 )
 def test_tool_choices_come_back(choice: Any) -> None:
     assert encoded(request(tool_choice=choice))["tool_choice"] == choice
+
+
+@pytest.mark.parametrize(
+    ("options", "shared", "ours"),
+    [
+        ({"mode": "implicit", "ttl": "30m"}, {"mode": "implicit", "ttl": "30m"}, {}),
+        ({"mode": "explicit", "ttl": "12h"}, {"mode": "explicit"}, {"ttl": "12h"}),
+        ({"prewarm": True}, {}, {"prewarm": True}),
+        ({}, {}, {}),
+    ],
+)
+def test_cache_options_that_only_this_dialect_knows_stay_here(
+    options: dict[str, Any], shared: dict[str, Any], ours: dict[str, Any]
+) -> None:
+    told = request(prompt_cache_options=options)
+    assert told.extensions.get("openai", {}).get("prompt_cache_options", {}) == shared
+    assert told.extensions.get(OWN, {}).get("prompt_cache_options", {}) == ours
+    assert encoded(told)["prompt_cache_options"] == options
+
+
+def test_fields_shared_with_chat_completions() -> None:
+    asked = {"store": False, "verbosity": None, "safety_identifier": None, "prompt_cache_key": "k"}
+    wire = encoded(ChatRequest(model="m", messages=(), extensions={"openai": asked}))
+    assert (wire["store"], wire["prompt_cache_key"]) == (False, "k")
+    assert not wire.keys() & {"text", "safety_identifier"}

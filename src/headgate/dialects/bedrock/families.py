@@ -6,11 +6,13 @@ Source: Amazon Bedrock user guide, "Inference request parameters and response fi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from headgate.core.loss import Loss
 from headgate.core.messages import ReasoningOptions
+from headgate.dialects.efforts import BUDGETS, effort_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class Family:
         reasoning: `thinking` {type, budget_tokens}; `reasoningConfig` {type, maxReasoningEffort};
             `reasoning_effort`; or none of these.
         efforts: words that say how hard to think; empty: the model is told a budget only, or nothing.
+        budgets: tokens for effort words, where the model takes a budget only; empty: it may not think at all.
         system_turns: takes system messages among the turns.
     """
 
@@ -30,6 +33,7 @@ class Family:
     top_k: tuple[str, ...] = ()
     reasoning: Literal["thinking", "reasoningConfig", "reasoning_effort"] | None = None
     efforts: tuple[str, ...] = ()
+    budgets: Mapping[str, int] = field(default_factory=dict)
     system_turns: bool = False
 
 
@@ -53,6 +57,10 @@ FAMILIES: tuple[Family, ...] = (
         ("top_k",),
         "thinking",
         _CLAUDE_EFFORTS,
+    ),
+    # From 3.7 on: these think by a budget only.
+    Family(
+        re.compile(r"claude-(?:3[-.]7|[a-z]+-4|4(?:\.[0-5])?-[a-z])"), ("top_k",), "thinking", budgets=BUDGETS
     ),
     Family(re.compile(r"claude|anthropic"), ("top_k",), "thinking"),
     Family(re.compile(r"nova"), ("inferenceConfig", "topK"), "reasoningConfig", ("low", "medium", "high")),
@@ -172,11 +180,15 @@ def put_reasoning(
         if effort is not None:
             wire.setdefault("outputConfig", {})["effort"] = effort
         return _thinking(family, options, losses)
+    why = "the model takes no budget for reasoning"
+    if family.reasoning == "reasoning_effort" and (word := effort_of(options)) in family.efforts:
+        effort = effort or word
+        why = f"sent as the effort '{effort}'"
     if options.budget_tokens is not None:
-        losses.append(Loss("reasoning.budget_tokens", "the model takes no budget for reasoning"))
+        losses.append(Loss("reasoning.budget_tokens", why))
     if family.reasoning == "reasoningConfig":
         return _config(options.enabled, effort, losses)
-    if options.enabled is not None:
+    if options.enabled is False or (options.enabled and effort is None):
         losses.append(Loss("reasoning.enabled", "the model's reasoning can't be switched"))
     return {} if effort is None else {"reasoning_effort": effort}
 

@@ -10,6 +10,7 @@ from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest, Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
 from headgate.dialects.bedrock.content_encoder import ContentEncoder, cache_point, has_tool_blocks, placed
 from headgate.dialects.bedrock.families import family_of, put_reasoning, put_top_k
+from headgate.dialects.bedrock.thinking import reasoning_for
 from headgate.dialects.bedrock.vocabulary import foreign_losses, merged, own
 from headgate.dialects.json_bodies import encode
 
@@ -35,7 +36,7 @@ def encode_request(request: ChatRequest, *, model: str | None = None) -> tuple[b
         _put_response_format(request.response_format, wire, losses)
     extra: dict[str, Any] = {}
     if request.reasoning is not None:
-        extra = put_reasoning(family, request.reasoning, wire, losses)
+        extra = put_reasoning(family, reasoning_for(family, request, losses), wire, losses)
     put_top_k(family, request.sampling.top_k, extra, losses)
     if extra:
         wire["additionalModelRequestFields"] = extra

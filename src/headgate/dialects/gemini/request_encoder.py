@@ -16,6 +16,7 @@ from headgate.core.messages import (
     Tool,
     ToolChoice,
 )
+from headgate.dialects.efforts import BUDGETS
 from headgate.dialects.gemini.content_encoder import ContentEncoder
 from headgate.dialects.gemini.request_decoder import TIERS
 from headgate.dialects.gemini.schemas import to_subset
@@ -26,7 +27,6 @@ _SIGNED_CALLS = re.compile(r"(?:.*/)?gemini-(?:[3-9]|[1-9][0-9])(?![0-9])")
 """Models that refuse a turn whose first function call has no thought signature."""
 _BUDGETED = re.compile(r"(?:.*/)?gemini-(?:1|2)\b")
 """Models that know thinking budgets only; later ones know levels."""
-_BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 _LEVELS = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 _TIERS = {ours: theirs for theirs, ours in TIERS.items()}
 
@@ -143,8 +143,8 @@ def _thinking(options: ReasoningOptions, model: str, losses: list[Loss]) -> dict
                     Loss("reasoning.effort", "the target can't stop thinking: the least was asked for")
                 )
     elif effort is not None:
-        known = _BUDGETS.get(effort)
-        wire["thinkingBudget"] = _BUDGETS["high"] if known is None else known
+        known = BUDGETS.get(effort)
+        wire["thinkingBudget"] = BUDGETS["high"] if known is None else known
         if known is None:
             losses.append(Loss("reasoning.effort", "no such level: the highest budget was asked for"))
     if "thinkingLevel" in wire:

@@ -26,6 +26,7 @@ from headgate.dialects.openai_chat.message_decoder import AUDIO_TYPES
 from headgate.dialects.openai_chat.profile import Profile
 from headgate.dialects.openai_chat.thinking_encoder import ThinkingEncoder
 from headgate.dialects.openai_chat.vocabulary import NAME, own
+from headgate.dialects.openai_shared import VENDOR
 
 _AUDIO_FORMATS = {mime: form for form, mime in AUDIO_TYPES.items()}
 
@@ -212,7 +213,7 @@ def foreign_losses(extensions: Extensions, path: str) -> list[Loss]:
     return [
         Loss(join(path, key), f"only {dialect} has this field")
         for dialect, values in extensions.items()
-        if dialect != NAME
+        if dialect not in (NAME, VENDOR)
         for key in values
     ]
 

@@ -53,12 +53,17 @@ class Family:
     refuses: request fields that are not sent, and the value of each that says what the model does anyway:
         with that one nothing is lost.
     effort: the family is one only of requests with this reasoning effort.
+    efforts: the words that a budget, or a switch, of a caller's may be told in; none where it is not known
+        that all of the family take them.
+    efforts_with_tools: likewise, of requests with tools; None: the same.
     """
 
     pattern: str
     refuses: Mapping[str, JSON] = field(default_factory=dict)
     max_tokens_field: MaxTokensField | None = None
     effort: str | None = None
+    efforts: tuple[str, ...] = ()
+    efforts_with_tools: tuple[str, ...] | None = None
 
     def holds(self, model: str, effort: str | None) -> bool:
         return self.effort in (None, effort) and _starts(self.pattern, model.rpartition("/")[2])
@@ -83,7 +88,7 @@ class Profile:
     names: takes `name` on messages.
     stream_options: knows `include_usage`; elsewhere usage comes unasked, or not at all.
     obfuscation: pads the chunks of a stream unless told not to, which costs bytes on a private line.
-    refuses: as a family's.
+    refuses, efforts: as a family's.
     renames: fields under another name.
     families: groups of models that differ; the first that holds a model's name counts.
     """
@@ -99,27 +104,49 @@ class Profile:
     stream_options: bool = True
     obfuscation: bool = False
     refuses: Mapping[str, JSON] = field(default_factory=dict)
+    efforts: tuple[str, ...] = ()
     renames: Mapping[str, str] = field(default_factory=dict)
     families: tuple[Family, ...] = ()
 
-    def for_model(self, model: str, effort: str | None = None) -> Profile:
-        """With what is special about the model worked in."""
+    def for_model(self, model: str, effort: str | None = None, *, tools: bool = False) -> Profile:
+        """With what is special about the model, in a request with or without tools, worked in."""
         for family in self.families:
             if family.holds(model, effort):
                 name = family.max_tokens_field or self.max_tokens_field
-                return replace(self, max_tokens_field=name, refuses={**self.refuses, **family.refuses})
+                refuses = {**self.refuses, **family.refuses}
+                efforts = family.efforts_with_tools if tools else None
+                return replace(
+                    self,
+                    max_tokens_field=name,
+                    refuses=refuses,
+                    efforts=family.efforts if efforts is None else efforts,
+                )
         return self
 
 
+_EFFORTS = ("low", "medium", "high")
+_REASONING = Family(
+    r"(o[1-9]|gpt-[5-9](?!.*-chat)|codex-)",
+    {**_FREE_SAMPLING, **_LOGPROBS, "logit_bias": None},
+    "max_completion_tokens",
+    efforts=_EFFORTS,
+)
+_GPT_OSS = Family(r"gpt-oss", efforts=_EFFORTS)
 _OPENAI_FAMILIES = (
-    Family(r"gpt-5\.[1-9](?!.*-chat)", max_tokens_field="max_completion_tokens", effort="none"),
-    # o1, o3, o4-mini, gpt-5 …; gpt-5-chat-latest does not reason
     Family(
-        r"(o[1-9]|gpt-[5-9](?!.*-chat)|codex-)",
-        {**_FREE_SAMPLING, **_LOGPROBS, "logit_bias": None},
-        "max_completion_tokens",
+        r"gpt-5\.[1-9](?!.*-chat)",
+        max_tokens_field="max_completion_tokens",
+        effort="none",
+        efforts=("none",),
     ),
+    # These refuse an effort beside functions: that goes only by Responses.
+    replace(_REASONING, pattern=r"gpt-(5\.[2-9]|[6-9])(?!.*-chat)", efforts_with_tools=()),
+    # These know no effort words at all.
+    replace(_REASONING, pattern=r"o1-(mini|preview)", efforts=()),
+    # o1, o3, o4-mini, gpt-5 …; gpt-5-chat-latest does not reason
+    _REASONING,
     Family(r"gpt-[5-9]", max_tokens_field="max_completion_tokens"),
+    _GPT_OSS,
 )
 
 COMPATIBLE = Profile(families=_OPENAI_FAMILIES)
@@ -157,6 +184,7 @@ GROQ = Profile(
     top_k=False,
     names=False,
     refuses={**_LOGPROBS, "logit_bias": None, "n": 1},
+    families=(_GPT_OSS,),
 )
 
 DEEPSEEK = Profile(
@@ -181,10 +209,20 @@ XAI = Profile(
 )
 
 OPENROUTER = Profile(
-    reasoning_field="reasoning", thought_signatures=False, cache_control=True, developer_role=True
+    reasoning_field="reasoning",
+    thought_signatures=False,
+    cache_control=True,
+    developer_role=True,
+    efforts=_EFFORTS,
 )
 
-GOOGLE = Profile(reasoning_field=None, reasoning_details=False, top_k=False, names=False)
+GOOGLE = Profile(
+    reasoning_field=None,
+    reasoning_details=False,
+    top_k=False,
+    names=False,
+    families=(Family(r"gemini-(2\.5-(flash|pro)|[3-9])(?!.*-(image|tts|audio|live))", efforts=_EFFORTS),),
+)
 """Gemini behind Google's own OpenAI-compatible address."""
 
 COHERE = Profile(

@@ -21,19 +21,15 @@ from headgate.dialects.openai_chat.caching import take_hint
 from headgate.dialects.openai_chat.message_decoder import MessageDecoder
 from headgate.dialects.openai_chat.payloads import check_schema
 from headgate.dialects.openai_chat.vocabulary import NAME, extended
+from headgate.dialects.openai_shared import FIELDS as SHARED
+from headgate.dialects.openai_shared import with_shared
 
 _VENDOR_FIELDS: Mapping[str, type] = {
     "audio": dict,
     "modalities": list,
-    "moderation": dict,
     "prediction": dict,
-    "prompt_cache_key": str,
-    "prompt_cache_options": dict,
-    "prompt_cache_retention": str,
-    "safety_identifier": str,
-    "store": bool,
-    "verbosity": str,
     "web_search_options": dict,
+    **SHARED,
 }
 """Fields of OpenAI's own that have no neutral place: kept in the extensions, their JSON type checked."""
 
@@ -41,7 +37,8 @@ _EXPECTED: Mapping[type, str] = {dict: "an object", list: "an array", str: "a st
 
 
 def decode_request(body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest:
-    """Read a request body. Fields without a neutral place go to `extensions["openai_chat"]`.
+    """Read a request body. Fields without a neutral place go to `extensions["openai_chat"]`; those that
+    Responses has as well to `extensions["openai"]`.
 
     Args:
         body: one JSON object in UTF-8.
@@ -85,7 +82,8 @@ def _rest(fields: Fields, options: Fields | None) -> Extensions:
         expected = _VENDOR_FIELDS.get(key)
         if expected is not None and value is not None and not isinstance(value, expected):
             raise wrong_type(key, _EXPECTED[expected], value)
-    return extended(rest, "stream_options", options.rest() if options else None)
+    shared = {key: rest.pop(key) for key in SHARED if key in rest}
+    return with_shared(extended(rest, "stream_options", options.rest() if options else None), shared)
 
 
 def _messages(fields: Fields) -> tuple[Message, ...]:

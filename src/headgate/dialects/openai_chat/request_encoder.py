@@ -6,12 +6,15 @@ from typing import Any
 
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest, ReasoningOptions, ResponseFormat, Sampling, Tool, ToolChoice
+from headgate.dialects.efforts import effort_of
 from headgate.dialects.json_bodies import encode
 from headgate.dialects.openai_chat.message_encoder import MessageEncoder, foreign_losses, hint_fields
 from headgate.dialects.openai_chat.profile import COMPATIBLE, Profile
 from headgate.dialects.openai_chat.vocabulary import NAME, own
+from headgate.dialects.openai_shared import shared_fields
 
 _NOT_TAKEN = "the target has no such setting"
+_WORDS_ONLY = "the dialect sets reasoning by an effort word only, and not every model takes one"
 
 
 def encode_request(
@@ -28,8 +31,9 @@ def encode_request(
         profile: what this upstream takes.
     """
     name = model or request.model
-    profile = profile.for_model(name, request.reasoning.effort if request.reasoning else None)
     losses = foreign_losses(request.extensions, "")
+    effort = _effort(request, name, profile)
+    profile = profile.for_model(name, effort)
     encoder = MessageEncoder(losses, profile)
     messages: list[dict[str, Any]] = []
     for index, message in enumerate(request.messages):
@@ -40,11 +44,11 @@ def encode_request(
         wire["response_format"] = _response_format(request.response_format, losses)
     _put_sampling(request.sampling, profile, wire, losses)
     if request.reasoning is not None:
-        _put_reasoning(request.reasoning, wire, losses)
+        _put_reasoning(request.reasoning, effort, wire, losses)
     for key in ("user", "metadata", "service_tier"):
         if (value := getattr(request, key)) is not None:
             wire[key] = value
-    extra = own(request.extensions)
+    extra = own(request.extensions) | shared_fields(request.extensions)
     _put_stream(request, profile, extra.pop("stream_options", None), wire, losses)
     return encode(_allowed(wire | extra, profile, losses)), losses
 
@@ -99,13 +103,27 @@ def _put_sampling(sampling: Sampling, profile: Profile, wire: dict[str, Any], lo
             losses.append(Loss(key, _NOT_TAKEN))
 
 
-def _put_reasoning(options: ReasoningOptions, wire: dict[str, Any], losses: list[Loss]) -> None:
-    if options.effort is not None:
-        wire["reasoning_effort"] = options.effort
+def _effort(request: ChatRequest, model: str, profile: Profile) -> str | None:
+    """The caller's effort word; for a budget or a switch the word that suits, where the model takes it."""
+    options = request.reasoning or ReasoningOptions()
+    word = effort_of(options)
+    taken = options.effort is not None or (
+        word is not None and word in profile.for_model(model, word, tools=bool(request.tools)).efforts
+    )
+    return word if taken else None
+
+
+def _put_reasoning(
+    options: ReasoningOptions, effort: str | None, wire: dict[str, Any], losses: list[Loss]
+) -> None:
+    reasons = dict.fromkeys(("budget_tokens", "enabled", "summary"), _WORDS_ONLY)
+    if effort is not None:
+        wire["reasoning_effort"] = effort
+        reasons["budget_tokens"] = f"sent as the effort '{effort}'"
+        if options.enabled is not False or effort == "none":
+            del reasons["enabled"]
     losses += [
-        Loss(f"reasoning.{key}", "the dialect sets reasoning by an effort word only")
-        for key in ("budget_tokens", "enabled", "summary")
-        if getattr(options, key) is not None
+        Loss(f"reasoning.{key}", why) for key, why in reasons.items() if getattr(options, key) is not None
     ]
 
 

@@ -22,6 +22,7 @@ from headgate.dialects.json_bodies import (
 )
 from headgate.dialects.openai_chat.profile import COMPATIBLE, Profile
 from headgate.dialects.openai_chat.request_decoder import logit_bias, stop_sequences
+from headgate.dialects.openai_shared import VENDOR
 
 NAME = "openai_completions"
 DEFAULT_MAX_TOKENS = 16
@@ -208,7 +209,7 @@ def _put_sampling(sampling: Sampling, profile: Profile, wire: dict[str, Any], lo
 
 def _foreign(extensions: Extensions, path: str) -> list[Loss]:
     return [
-        Loss(join(path, key), f"only {dialect} has this field")
+        Loss(join(path, key), _NOT_TAKEN if dialect == VENDOR else f"only {dialect} has this field")
         for dialect, values in extensions.items()
         if dialect != NAME
         for key in values

@@ -19,20 +19,19 @@ from headgate.core.messages import (
 from headgate.dialects.json_bodies import Fields, decode_object, missing, wrong_type, wrong_value
 from headgate.dialects.openai_responses.input_decoder import InputDecoder
 from headgate.dialects.openai_responses.vocabulary import ENCRYPTED, LOGPROBS, NAME, extended
+from headgate.dialects.openai_shared import FIELDS, with_shared
+
+_SHARED = {key: kind for key, kind in FIELDS.items() if key != "verbosity"}
+"""`verbosity` stands in `text` here."""
 
 _VENDOR_FIELDS: Mapping[str, type] = {
     "background": bool,
     "context_management": list,
     "max_tool_calls": int,
-    "moderation": dict,
     "previous_response_id": str,
     "prompt": dict,
-    "prompt_cache_key": str,
-    "prompt_cache_options": dict,
-    "prompt_cache_retention": str,
-    "safety_identifier": str,
-    "store": bool,
     "truncation": str,
+    **_SHARED,
 }
 """Fields that have no neutral place: kept in the extensions, their JSON type checked."""
 
@@ -45,10 +44,13 @@ _EXPECTED: Mapping[type, str] = {
 }
 _DEFAULTS: Mapping[str, Any] = {"background": False, "store": False, "truncation": "disabled"}
 """Values that ask for nothing of an upstream."""
+_SHARED_TTL = "30m"
+"""The lifetime of a cached prompt that Chat Completions knows too."""
 
 
 def decode_request(body: bytes, *, model: str | None = None, stream: bool | None = None) -> ChatRequest:
-    """Read a request body. Fields without a neutral place go to `extensions["openai_responses"]`.
+    """Read a request body. Fields without a neutral place go to `extensions["openai_responses"]`; those that
+    Chat Completions has as well to `extensions["openai"]`.
 
     `store: false`, which is how other dialects work, leaves no trace; without `store` nothing does either,
     because keeping answers is the server's own affair.
@@ -85,7 +87,7 @@ def decode_fields(
         top_logprobs=fields.integer("top_logprobs", 0),
     )
     reasoning, more_reasoning = _reasoning(fields)
-    response_format, more_text = _text(fields)
+    response_format, verbosity, more_text = _text(fields)
     extra: dict[str, Any] = {"reasoning": more_reasoning, "text": more_text}
     extra["include"] = [word for word in include if word not in (LOGPROBS, ENCRYPTED)]
     return ChatRequest(
@@ -104,11 +106,11 @@ def decode_fields(
         user=fields.text("user"),
         metadata=_metadata(fields),
         service_tier=fields.text("service_tier"),
-        extensions=_rest(fields, extra),  # last: what nobody has taken by now
+        extensions=_rest(fields, extra, verbosity),  # last: what nobody has taken by now
     )
 
 
-def _rest(fields: Fields, extra: Mapping[str, Any]) -> Extensions:
+def _rest(fields: Fields, extra: Mapping[str, Any], verbosity: str | None) -> Extensions:
     options = fields.fields("stream_options")
     more = dict(extra) | {"stream_options": options.rest() if options else None}
     for key, expected in _VENDOR_FIELDS.items():
@@ -124,7 +126,25 @@ def _rest(fields: Fields, extra: Mapping[str, Any]) -> Extensions:
         for key, value in fields.rest().items()
         if value is not None and (key not in _DEFAULTS or value != _DEFAULTS[key])
     }
-    return extended(rest | {key: value for key, value in more.items() if value})
+    shared = {key: rest.pop(key) for key in _SHARED if key in rest}
+    if verbosity is not None:
+        shared["verbosity"] = verbosity
+    if ours := _only_here(shared):
+        more["prompt_cache_options"] = ours
+    return with_shared(extended(rest | {key: value for key, value in more.items() if value}), shared)
+
+
+def _only_here(shared: dict[str, Any]) -> dict[str, Any]:
+    """Take out of `prompt_cache_options` what Chat Completions doesn't know."""
+    options = shared.get("prompt_cache_options", {})
+    both = {
+        key: value for key, value in options.items() if key == "mode" or (key, value) == ("ttl", _SHARED_TTL)
+    }
+    if both != options:
+        shared["prompt_cache_options"] = both
+        if not both:
+            del shared["prompt_cache_options"]
+    return {key: value for key, value in options.items() if key not in both}
 
 
 def _include(fields: Fields) -> list[str]:
@@ -166,13 +186,15 @@ def _reasoning(fields: Fields) -> tuple[ReasoningOptions | None, dict[str, Any]]
     return ReasoningOptions(effort=effort, summary=summary), rest
 
 
-def _text(fields: Fields) -> tuple[ResponseFormat | None, dict[str, Any]]:
+def _text(fields: Fields) -> tuple[ResponseFormat | None, str | None, dict[str, Any]]:
+    """The format, the verbosity, and what else there is."""
     text = fields.fields("text")
     if text is None:
-        return None, {}
+        return None, None, {}
     choice = text.fields("format")
     wanted = None if choice is None else _response_format(choice)
-    return wanted, {key: value for key, value in text.rest().items() if value is not None}
+    verbosity = text.text("verbosity")
+    return wanted, verbosity, {key: value for key, value in text.rest().items() if value is not None}
 
 
 def _response_format(choice: Fields) -> ResponseFormat:

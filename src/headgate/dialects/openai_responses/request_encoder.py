@@ -17,12 +17,11 @@ from headgate.core.messages import (
     Tool,
     ToolChoice,
 )
+from headgate.dialects.efforts import effort_of
 from headgate.dialects.json_bodies import encode
 from headgate.dialects.openai_responses.input_encoder import InputEncoder
 from headgate.dialects.openai_responses.vocabulary import ENCRYPTED, LOGPROBS, NAME, foreign_losses, own
-
-_BUDGETS = ((2048, "low"), (16384, "medium"))
-"""Effort words for budgets of up to so many tokens; `high` above."""
+from headgate.dialects.openai_shared import shared_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,13 @@ def encode_request(
     wire["input"] = encoder.items
     _put_tools(request, wire, losses)
     extra = own(request.extensions)
-    _put_text(request.response_format, extra.pop("text", None), wire, losses)
+    shared = {key: value for key, value in shared_fields(request.extensions).items() if value is not None}
+    text = _object(extra.pop("text", None))
+    if "verbosity" in shared:
+        text["verbosity"] = shared.pop("verbosity")
+    _put_text(request.response_format, text, wire, losses)
+    if "prompt_cache_options" in extra:
+        extra["prompt_cache_options"] = shared.pop("prompt_cache_options", {}) | extra["prompt_cache_options"]
     _put_sampling(request.sampling, wire, losses)
     _put_reasoning(request.reasoning, extra.pop("reasoning", None), wire, losses)
     if include := _include(request, extra.pop("include", None)):
@@ -72,7 +77,11 @@ def encode_request(
     for key in ("user", "metadata", "service_tier"):
         if (value := getattr(request, key)) is not None:
             wire[key] = value
-    return encode(wire | {"store": False} | extra), losses
+    return encode(wire | {"store": False} | extra | shared), losses
+
+
+def _object(value: object) -> dict[str, Any]:
+    return dict(value) if isinstance(value, dict) else {}
 
 
 def _instructions(message: Message) -> str | None:
@@ -119,16 +128,11 @@ def _put_sampling(sampling: Sampling, wire: dict[str, Any], losses: list[Loss]) 
 def _put_reasoning(
     options: ReasoningOptions | None, kept: object, wire: dict[str, Any], losses: list[Loss]
 ) -> None:
-    words: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
+    words = _object(kept)
     if options is not None:
-        effort = options.effort
+        effort = effort_of(options)
         if options.budget_tokens is not None:
-            if effort is None:
-                fitting = (word for limit, word in _BUDGETS if (options.budget_tokens or 0) <= limit)
-                effort = next(fitting, "high")
             losses.append(Loss("reasoning.budget_tokens", f"sent as the effort '{effort}'"))
-        if options.enabled is not None and effort is None:
-            effort = "medium" if options.enabled else "none"
         if effort is not None:
             words["effort"] = effort
         if options.summary is not None:
@@ -137,8 +141,9 @@ def _put_reasoning(
         wire["reasoning"] = words
 
 
-def _put_text(wanted: ResponseFormat | None, kept: object, wire: dict[str, Any], losses: list[Loss]) -> None:
-    text: dict[str, Any] = dict(kept) if isinstance(kept, dict) else {}
+def _put_text(
+    wanted: ResponseFormat | None, text: dict[str, Any], wire: dict[str, Any], losses: list[Loss]
+) -> None:
     if wanted is not None:
         losses += foreign_losses(wanted.extensions, "response_format")
         form: dict[str, Any] = {"type": wanted.kind}

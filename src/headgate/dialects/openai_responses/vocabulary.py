@@ -16,6 +16,7 @@ from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Extensions, Reasoning
 from headgate.dialects.json_bodies import join
 from headgate.dialects.openai_errors import error_from_value
+from headgate.dialects.openai_shared import VENDOR
 from headgate.dialects.sealed import seal, unseal
 
 NAME = "openai_responses"
@@ -66,7 +67,7 @@ def foreign_losses(extensions: Extensions, path: str) -> list[Loss]:
     return [
         Loss(join(path, key), f"only {dialect} has this field")
         for dialect, values in extensions.items()
-        if dialect != NAME
+        if dialect not in (NAME, VENDOR)
         for key in values
     ]
 
