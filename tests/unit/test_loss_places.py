@@ -369,5 +369,10 @@ def test_settings_are_named_as_the_caller_knows_them() -> None:
     paths = [loss.path for loss in in_callers_terms(losses, "gemini")]
     assert paths == ["generationConfig.thinkingConfig.thinkingBudget", "generationConfig.topK", "labels"]
     assert in_callers_terms(losses, "cohere_rerank") == losses
+    asked = chat("openai_responses").decode_request(
+        json.dumps(BODIES["openai_responses"] | {"text": {"verbosity": "low"}, "model": "m"}).encode()
+    )
+    told = in_callers_terms(chat("anthropic").encode_request(asked)[1], "openai_responses")
+    assert Loss("text.verbosity", "only openai has this field") in told
     twice = [Loss("logprobs", "r"), Loss("top_logprobs", "r")]
     assert [loss.path for loss in in_callers_terms(twice, "openai_completions")] == ["logprobs"]
