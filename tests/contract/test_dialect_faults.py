@@ -10,6 +10,7 @@ import json
 import re
 import socket
 import threading
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ from headgate.core.messages import Text
 from headgate.dialects.dialect import ChatDialect, CountDialect, EmbedDialect, RerankDialect
 from tests.contract.dialect_cases import PAIRS, TEXT, Pair
 from tests.contract.dialect_faults import FAULTS, WRONG_TYPE, Fault, told_status
-from tests.support.client import Connection, request
+from tests.support.client import Connection
 from tests.support.server import Running, settings_from
 from tests.support.upstream import Seen, Step, Upstream
 
@@ -109,8 +110,8 @@ class Served:
 
     @cached_property
     def _metrics(self) -> str:
-        text = request(self.server.port, "GET", "/metrics").body.decode()
-        return "\n".join(line for line in text.splitlines() if line.startswith("headgate_requests_"))
+        with urllib.request.urlopen(f"{self.server.url}/metrics") as page:
+            return b"".join(line for line in page if line.startswith(b"headgate_requests_")).decode()
 
 
 @pytest.fixture(scope="module")
