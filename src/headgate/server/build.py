@@ -60,6 +60,7 @@ def build(
             broken[name] = error.message
     _report(broken, keep_going, left=len(routes))
     aliases = {alias: model for alias, model in settings.aliases.items() if model in routes}
+    store = _store(settings)
     gateway = Gateway(
         settings,
         Router(routes, aliases),
@@ -67,7 +68,8 @@ def build(
         observers.metrics,
         pools,
         Endpoints(HOT_ENDPOINTS),
-        ResponseBook(_store(settings), time.time, ttl=settings.server.keep_responses),
+        store,
+        ResponseBook(store, time.time, ttl=settings.server.keep_responses),
         access_log=observers.access_log,
         tracing=observers.tracing,
         broken=broken,
@@ -189,6 +191,7 @@ async def stop(gateway: Gateway) -> None:
     gateway.draining = True
     gateway.abandon_all()
     await gateway.book.close()
+    await gateway.store.close()
     backends = [target.backend for route in gateway.router.routes.values() for target in route.targets]
     for result in await asyncio.gather(*(b.close() for b in backends), return_exceptions=True):
         if isinstance(result, Exception):

@@ -21,6 +21,7 @@ from headgate.observe.logs import AccessLog, request_id
 from headgate.observe.metrics import Metrics
 from headgate.observe.tracing import Tracing
 from headgate.policy.keys import KeyRing
+from headgate.policy.store import Store
 from headgate.routing.plan import Route, Router
 from headgate.server.client import Client, Ongoing
 from headgate.server.endpoints import Endpoint, Endpoints
@@ -39,6 +40,8 @@ class Gateway:
     metrics: Metrics
     pools: Pools
     endpoints: Endpoints
+    store: Store
+    """What must survive a restart, where there is a file for it."""
     book: ResponseBook
     access_log: AccessLog | None = None
     tracing: Tracing | None = None
