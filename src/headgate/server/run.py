@@ -19,6 +19,7 @@ from typing_extensions import override
 from headgate import __version__
 from headgate.config.schema import ServerSettings, Settings
 from headgate.core.errors import ConfigError
+from headgate.dialects.registry import DIALECTS, dialect
 from headgate.observe import logs as logging_setup
 from headgate.observe import tracing
 from headgate.observe.metrics import Metrics
@@ -107,7 +108,12 @@ class DeferredApp:
         """Begin, unless it has begun."""
         if self._app is None:
             self._app = asyncio.create_task(asyncio.to_thread(_create_app, self._gateway))
+            self._app.add_done_callback(self._import_dialects)
         return self._app
+
+    def _import_dialects(self, _: asyncio.Task[ASGIApp]) -> None:
+        """On a thread too: importing one takes long enough to hold up the event loop at its first request."""
+        asyncio.get_running_loop().run_in_executor(None, lambda: [dialect(name) for name in DIALECTS])
 
 
 def _create_app(gateway: Gateway) -> ASGIApp:
@@ -166,6 +172,7 @@ async def _serve(gateway: Gateway, sock: socket.socket, keep_going: bool) -> int
     shown = f"[{host}]" if ":" in host else host
     models = ", ".join(gateway.router.routes)
     log.info("headgate %s serves %s on http://%s:%d (API page: /docs)", __version__, models, shown, port)
+    app.compose()
     try:
         await server.serve(sockets=[sock])
     finally:
