@@ -97,6 +97,7 @@ class _Loading:
         server = self._server(overrides)
         models = self._models()
         aliases = self._aliases(self._section("models"))
+        self._check_fallbacks(models)
         accounts = self._accounts()
         self._problems.raise_if_any()
         return Settings(server=server or ServerSettings(), models=models, aliases=aliases, accounts=accounts)
@@ -292,6 +293,17 @@ class _Loading:
                 return None
             chain.append(name)
         return str(name)
+
+    def _check_fallbacks(self, models: Mapping[str, ModelSettings]) -> None:
+        declared = self._section("models")
+        for name, model in models.items():
+            for index, fallback in enumerate(model.fallbacks):
+                path = ("models", name, "fallbacks", index)
+                if fallback == name:
+                    self._problems.add(path, "is the model itself; name another one")
+                elif fallback not in declared:
+                    others = [other for other in declared if other != name]
+                    self._problems.add(path, self._unknown(fallback, path, "model", others))
 
     def _accounts(self) -> dict[str, Any]:
         self._check_section("accounts", "accounts by name")

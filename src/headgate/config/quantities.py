@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `500ms`, `2m`, `100MB`, `1MiB`."""
+"""Durations, sizes and shares as people write them: `500ms`, `2m`, `100MB`, `1MiB`, `5%`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LARGEST = 2**63 - 1
 
 
 class QuantityError(ValueError):
-    """Not a duration or a size. The message leaves the value out: it may be a secret in the wrong place."""
+    """Not a duration, a size or a share. The message leaves the value out: it may be a secret in the wrong place."""
 
 
 def parse_duration(value: Any) -> float:
@@ -54,6 +54,23 @@ def parse_size(value: Any) -> int:
     return int(size)
 
 
+def parse_share(value: Any) -> float:
+    """A share from 0 to 1, from a number or a text like `5%`.
+
+    Raises:
+        QuantityError: it is not a share, or not within 0 and 1.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    percent = text.endswith("%")
+    share = _scaled(text.removesuffix("%") if percent else value, {"": 1.0}, lower=True)
+    if share is None:
+        raise QuantityError("must be a share: a percentage like 5%, or a number from 0 to 1")
+    share = share / 100 if percent else share
+    if not 0 <= share <= 1:
+        raise QuantityError("must be a share from 0 to 1, or from 0% to 100%")
+    return share
+
+
 def _scaled(value: Any, units: dict[str, float] | dict[str, int], *, lower: bool) -> float | None:
     if isinstance(value, bool):
         return None
@@ -71,3 +88,6 @@ Duration = Annotated[float, BeforeValidator(parse_duration)]
 
 Size = Annotated[int, BeforeValidator(parse_size)]
 """Bytes, one or more."""
+
+Share = Annotated[float, BeforeValidator(parse_share)]
+"""From 0 to 1."""

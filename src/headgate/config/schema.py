@@ -22,8 +22,9 @@ from pydantic import (
     field_validator,
 )
 
-from headgate.config.quantities import Duration, Size
+from headgate.config.quantities import Duration, Share, Size, parse_duration
 from headgate.core.backend import Timeouts
+from headgate.core.call import Need
 
 LogFormat: TypeAlias = Literal["auto", "text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
@@ -72,6 +73,7 @@ class KeySettings(SettingsModel):
     """One key that callers may use. `headgate key NAME` makes a key and this entry for it."""
 
     name: str = Field(min_length=1, max_length=100, description="Who holds the key; appears in logs.")
+    admin: bool = Field(default=False, description="May use `/admin/…`: drain targets, reload.")
     hash: str = Field(description="`sha256:` and the 64 hex digits of the key's SHA-256.")
 
     @field_validator("hash")
@@ -102,6 +104,9 @@ class ServerSettings(SettingsModel):
     max_body: Size = Field(default=100_000_000, description="Largest request body.")
     max_in_flight: int = Field(
         default=10_000, ge=1, description="Requests under way at once; above it, 503 with Retry-After."
+    )
+    max_memory: Size | None = Field(
+        default=None, description="Resident memory above which new requests get 503; no limit when left out."
     )
     grace: Duration = Field(
         default=30.0, description="How long requests under way may take to end on a stop."
@@ -145,7 +150,82 @@ class TimeoutSettings(SettingsModel):
 class RetrySettings(SettingsModel):
     """Further tries, made only before the first byte of an answer has gone to the caller."""
 
-    attempts: int = Field(default=2, ge=1, le=10, description="Tries in all, the first one included.")
+    attempts: int | None = Field(
+        default=None,
+        ge=1,
+        le=10,
+        description="Tries in all, the first one included; left out: one for each target, 2 to 5.",
+    )
+    budget: Share = Field(
+        default=0.2,
+        description="Second tries at the same target, as a share of the calls: an outage is not multiplied.",
+    )
+    max_wait: Duration = Field(
+        default=5.0, description="Longest wait for a quota that is spent; beyond it, 429 at once."
+    )
+
+
+class HedgeSettings(SettingsModel):
+    """A second attempt beside one that is slow; the first of the two to answer is taken."""
+
+    after: Duration | Literal["p95"] = Field(
+        default="p95",
+        description="Time without a first event; `p95`: as slow as one in twenty of the latest answers.",
+    )
+    budget: Share = Field(default=0.05, description="Second attempts, as a share of the calls.")
+
+    @field_validator("after", mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        return value if value == "p95" else parse_duration(value)
+
+
+class HoldBackSettings(SettingsModel):
+    """A stream is held until it has proved itself; until then it can move to another target."""
+
+    characters: int = Field(default=200, ge=1, le=20_000, description="Of the answer, before it goes out.")
+    time: Duration = Field(
+        default=1.0,
+        description="From its first event; a stream that is slower moves on, if another target is free.",
+    )
+
+
+class BreakerSettings(SettingsModel):
+    """When a target is left alone for a while, and how it comes back."""
+
+    failures: int = Field(
+        default=5, ge=0, le=1000, description="Failures in a row that open a target's circuit; 0: never."
+    )
+    rate: Share = Field(default=0.5, description="Share of failures among the latest 20 calls that opens it.")
+    cooldown: Duration = Field(
+        default=5.0, description="Until the first probe; doubles with each probe that fails."
+    )
+    longest: Duration = Field(default=60.0, description="Longest time between two probes.")
+    slow_start: Duration = Field(
+        default=10.0, description="Over which a target that is back gets its whole share again."
+    )
+
+
+class ProbeSettings(SettingsModel):
+    """Requests of our own that find out whether a target is well."""
+
+    every: Duration = Field(default=30.0, description="Time between two probes.")
+    path: str | None = Field(
+        default=None,
+        pattern=r"^/[!-~]*$",
+        description="Path to GET, from the root of the target's address; its list of models when left out.",
+    )
+    timeout: Duration = Field(default=5.0, description="For the answer; any below 500 will do.")
+
+
+class ResumeSettings(SettingsModel):
+    """Streams that go on where the connection broke off."""
+
+    keep: Duration = Field(default=300.0, description="How long a finished stream can be read again.")
+    grace: Duration = Field(
+        default=60.0, description="How long the answer is generated on while nobody listens."
+    )
+    buffer: Size = Field(default=4_000_000, description="Largest stream that is kept.")
 
 
 class TargetSettings(SettingsModel):
@@ -180,6 +260,19 @@ class TargetSettings(SettingsModel):
         default=100, ge=0, description="Requests that may wait for `max_concurrency`; above it, 503."
     )
     timeouts: TimeoutSettings | None = Field(default=None, description="This target's own, over the model's.")
+    lacks: tuple[Need, ...] = Field(
+        default=(), description="What it can't take; calls that need it go to other targets."
+    )
+    context_length: int | None = Field(
+        default=None, ge=1, description="Tokens of its context; longer prompts, by estimate, go elsewhere."
+    )
+    quota: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="Name of the quota it draws on; left out: that of its address, key and model.",
+    )
+    probe: ProbeSettings | None = Field(default=None, description="Ask it regularly whether it is well.")
 
 
 class ModelSettings(SettingsModel):
@@ -192,7 +285,33 @@ class ModelSettings(SettingsModel):
         default=TimeoutSettings(), description="How long to wait for an answer."
     )
     retry: RetrySettings = Field(default=RetrySettings(), description="Further tries before the first byte.")
-    hedge: None = Field(default=None, description="Not in this version: refused.")
+    balance: Literal["weight", "least_in_flight", "latency"] = Field(
+        default="weight", description="How the targets of one priority share the calls."
+    )
+    affinity: str | None = Field(
+        default=None,
+        pattern=r"^(user|prompt|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+)$",
+        description="Calls that have this in common go to one target: `user`, `prompt` or `header:NAME`.",
+    )
+    fallbacks: tuple[str, ...] = Field(
+        default=(), description="Models whose targets are tried after this one's, in this order."
+    )
+    hedge: HedgeSettings | None = Field(default=None, description="A second attempt beside a slow one.")
+    hold_back: HoldBackSettings | None = Field(
+        default=None, description="Hold a stream until it has proved itself."
+    )
+    breaker: BreakerSettings = Field(
+        default=BreakerSettings(), description="When a target is left alone for a while."
+    )
+    resumable: ResumeSettings | None = Field(
+        default=None, description="Streams that go on where the connection broke off; `true` is enough."
+    )
+    max_in_flight: int | None = Field(
+        default=None, ge=1, description="Calls of this model at once; no limit when left out."
+    )
+    max_waiting: int = Field(
+        default=100, ge=0, description="Calls that may wait for `max_in_flight`, and as many for a quota."
+    )
     strict: bool = Field(
         default=False,
         description="Refuse a request field that a target can't honour; otherwise report it as lost.",
@@ -202,11 +321,10 @@ class ModelSettings(SettingsModel):
         default=None, description="Shown in the API page and in `headgate models`."
     )
 
-    @field_validator("hedge", mode="before")
+    @field_validator("resumable", mode="before")
     @classmethod
-    def _not_yet(cls, value: Any) -> None:
-        if value is not None:
-            raise ValueError("hedging does not exist in this version; remove it")
+    def _switched(cls, value: Any) -> Any:
+        return {} if value is True else None if value is False else value
 
     def timeouts_of(self, target: TargetSettings) -> Timeouts:
         """Seconds to wait at `target`: its own over the model's over the defaults."""

@@ -120,6 +120,11 @@ class Receiver(Protocol):
 class Exchange(Protocol):
     """One request and answer under way upstream."""
 
+    @property
+    def connected(self) -> float | None:
+        """When the request was written out, on the event loop's clock; None where it was not, or nobody knows."""
+        ...
+
     def abort(self) -> None:
         """Stop at once and close the connection. No callback follows. Harmless when it has ended."""
         ...

@@ -25,6 +25,18 @@ class Operation(StrEnum):
     SPEAK = "speak"
 
 
+class Need(StrEnum):
+    """What a request asks of a model beyond text."""
+
+    __hash__ = str.__hash__
+
+    TOOLS = "tools"
+    IMAGES = "images"
+    FILES = "files"
+    AUDIO = "audio"
+    STRUCTURED_OUTPUT = "structured_output"
+
+
 @record(frozen=True, slots=True)
 class Principal:
     """Who calls: the name of the key, or `anonymous` on a server without keys."""
@@ -96,14 +108,25 @@ def outcome_of(error: HeadgateError) -> Outcome:
 
 @dataclass(slots=True)
 class Attempt:
-    """One try at one target. Times are seconds of `time.monotonic`."""
+    """One try at one target. Times are seconds of `time.monotonic`.
+
+    Args:
+        started: it took its place in the target's queue; `launched`: its turn came, and the target was ready;
+            `connected`: the request was written; `first_event`: the first of the answer came.
+        usage: what the target reported, whether or not the caller got this answer.
+        hedge: sent beside another attempt that was slow.
+    """
 
     target: str
     started: float
     ended: float | None = None
+    launched: float | None = None
+    connected: float | None = None
     first_event: float | None = None
     status: int | None = None
     error: str | None = None
+    usage: Usage | None = None
+    hedge: bool = False
 
 
 @dataclass(slots=True)
@@ -111,6 +134,9 @@ class Call:
     """One request on its way. Mutable on purpose: each stage notes what it knows.
 
     Times are seconds of `time.monotonic`, the clock of the event loop too; `deadline` is absolute on it.
+    `queued`: seconds in which it waited while no attempt was under way. `needs` and `size` (tokens of the prompt, estimated) are known only where a target's abilities are
+    declared, `affinity` (a hash of what belongs together) only where the model asks for it; `origin` names the
+    one target that can answer, as for an item that it keeps.
     """
 
     id: str
@@ -121,6 +147,11 @@ class Call:
     principal: Principal = ANONYMOUS
     stream: bool = False
     deadline: float | None = None
+    queued: float = 0.0
+    needs: frozenset[Need] = frozenset()
+    size: int | None = None
+    affinity: int | None = None
+    origin: str | None = None
     traceparent: str | None = None
     tracestate: str | None = None
     attempts: list[Attempt] = field(default_factory=list)

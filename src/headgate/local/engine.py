@@ -237,6 +237,10 @@ class LeasedExchange:
             self._held = False
             self._supervisor.release()
 
+    @property
+    def connected(self) -> float | None:
+        return self.exchange.connected if self.exchange is not None else None
+
     def abort(self) -> None:
         self._release()
         if self.exchange is not None:

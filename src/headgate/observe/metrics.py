@@ -298,7 +298,8 @@ class Metrics:
         series.requests.value += 1
         series.duration.observe(total)
         if attempts:
-            series.overhead.observe(max(total - self._count_attempts(call, model, attempts, ended), 0.0))
+            waited = self._count_attempts(call, model, attempts, ended) + call.queued
+            series.overhead.observe(max(total - waited, 0.0))
         usage = call.usage
         if usage is not None:
             if usage.input_tokens is not None:
@@ -471,7 +472,7 @@ def attempt_outcome(attempt: Attempt) -> Outcome:
             return Outcome.OK
     elif attempt.error == "deadline_exceeded" or attempt.error.endswith("timeout"):
         return Outcome.TIMEOUT
-    elif attempt.error in ("cancelled", "client_closed_request"):
+    elif attempt.error in ("cancelled", "client_closed_request", "hedged"):
         return Outcome.CANCELLED
     status = attempt.status
     if status is not None and 400 <= status < 500 and status not in (408, 425, 429):

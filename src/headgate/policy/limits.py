@@ -1,4 +1,4 @@
-"""Admission: how many calls may run at once, and how many may wait for their turn."""
+"""Admission: how many calls may run at once, how many may wait, and whose turn it is."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from headgate.core.errors import Overloaded
 class Ticket:
     """A place in the queue, then a permit. Give it back exactly once with `release`."""
 
-    __slots__ = ("_admission", "_on_turn", "running")
+    __slots__ = ("_admission", "_on_turn", "principal", "running")
 
-    def __init__(self, admission: Admission, on_turn: Callable[[], None]) -> None:
+    def __init__(self, admission: Admission, on_turn: Callable[[], None], principal: str) -> None:
         self._admission = admission
         self._on_turn = on_turn
+        self.principal = principal
         self.running = False
 
     def turn(self) -> None:
@@ -28,7 +29,11 @@ class Ticket:
 
 
 class Admission:
-    """At most `limit` calls at once and `max_queue` waiting, first come, first served.
+    """At most `limit` calls at once and `max_queue` waiting.
+
+    Those who wait take turns by principal, first come, first served within one: a key with a thousand calls
+    in the queue does not hold up another one's single call, and may hold three quarters of the places only
+    while others wait too.
 
     Callbacks in place of futures, because the data path has no task to suspend.
     """
@@ -38,7 +43,9 @@ class Admission:
         self._limit = limit
         self._max_queue = max_queue
         self._running = 0
-        self._waiting: deque[Ticket] = deque()
+        self._queued = 0
+        self._waiting: dict[str, deque[Ticket]] = {}
+        """By principal; the first in the dictionary has the next turn."""
 
     @property
     def running(self) -> int:
@@ -46,35 +53,64 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return self._queued
 
-    def enter(self, on_turn: Callable[[], None]) -> Ticket:
+    @property
+    def full(self) -> bool:
+        """The next call would have to wait."""
+        return self._running >= self._limit
+
+    def enter(self, on_turn: Callable[[], None], principal: str = "") -> Ticket:
         """Call `on_turn` when it is this call's turn: at once, or later.
 
         Raises:
             Overloaded: the queue is full.
         """
-        ticket = Ticket(self, on_turn)
+        ticket = Ticket(self, on_turn, principal)
         if self._running < self._limit:
             self._running += 1
             ticket.turn()
-        elif len(self._waiting) < self._max_queue:
-            self._waiting.append(ticket)
-        else:
+            return ticket
+        if self._queued >= self._max_queue or self._over_share(principal):
             raise Overloaded(
-                f"{self._name} has {self._running} calls running and {len(self._waiting)} waiting, its limit;"
+                f"{self._name} has {self._running} calls running and {self._queued} waiting, its limit;"
                 " try again later",
                 retry_after=1.0,
             )
+        self._queued += 1
+        self._waiting.setdefault(principal, deque()).append(ticket)
         return ticket
+
+    def _over_share(self, principal: str) -> bool:
+        """Some places are left for others, once there are others."""
+        others = len(self._waiting) - (principal in self._waiting)
+        mine = len(self._waiting.get(principal, ()))
+        return others > 0 and mine >= max(1, self._max_queue * 3 // 4)
 
     def leave(self, ticket: Ticket) -> None:
         if not ticket.running:
-            if ticket in self._waiting:
-                self._waiting.remove(ticket)
+            self._abandon(ticket)
             return
         ticket.running = False
         self._running -= 1
-        while self._waiting and self._running < self._limit:
+        while self._queued and self._running < self._limit:
             self._running += 1
-            self._waiting.popleft().turn()
+            self._next().turn()
+
+    def _abandon(self, ticket: Ticket) -> None:
+        queue = self._waiting.get(ticket.principal)
+        if queue is None or ticket not in queue:
+            return
+        queue.remove(ticket)
+        self._queued -= 1
+        if not queue:
+            del self._waiting[ticket.principal]
+
+    def _next(self) -> Ticket:
+        principal = next(iter(self._waiting))
+        queue = self._waiting.pop(principal)
+        ticket = queue.popleft()
+        self._queued -= 1
+        if queue:
+            self._waiting[principal] = queue  # behind the others now
+        return ticket

@@ -1,100 +1,192 @@
-"""From a model's name to the ordered targets that may answer for it."""
+"""Which targets answer a call, best first: a pure function of the route, its targets' health and the call."""
 
 from __future__ import annotations
 
-import difflib
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import log
 
-from headgate.core.backend import Backend, Timeouts, Wire, WireBackend
-from headgate.core.call import Operation
-from headgate.core.errors import ModelNotFound
-from headgate.policy.limits import Admission
+from headgate.core.call import Call
+from headgate.core.errors import HeadgateError, InvalidRequest, RateLimited, Unavailable
+from headgate.routing.health import Circuit
+from headgate.routing.route import Balance, Route
+from headgate.routing.target import Target
 
-
-@dataclass(frozen=True)
-class Target:
-    """One way of answering for a model. `name` is unique within the server and safe to show."""
-
-    name: str
-    backend: Backend
-    provider: str
-    weight: float = 1.0
-    priority: int = 1
-    admission: Admission | None = None
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    _wires: dict[tuple[Operation, str], Wire | None] = field(default_factory=dict, repr=False)
-
-    def performs(self, operation: Operation) -> bool:
-        """Tokens can be counted, by estimate at least, for whatever chats."""
-        able = self.backend.operations
-        return operation in able or (operation is Operation.COUNT_TOKENS and Operation.CHAT in able)
-
-    def wire(self, operation: Operation, dialect: str) -> Wire | None:
-        """The backend's raw lane for `operation`, in `dialect` if it can, if it has one at all."""
-        try:
-            return self._wires[operation, dialect]
-        except KeyError:
-            backend = self.backend
-            wire = backend.wire(operation, dialect) if isinstance(backend, WireBackend) else None
-            self._wires[operation, dialect] = wire
-            return wire
+EXPLORE = 0.05
+"""Share of the calls that go to a target drawn by weight although another one is faster: paces change."""
+_MASK = 0xFFFFFFFFFFFFFFFF
 
 
-@dataclass(frozen=True)
-class Retry:
-    """`attempts` counts the first one; delays (seconds) grow from `base` and never pass `cap`."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Targets to try in this order, and those whose quota is spent for a while."""
 
-    attempts: int = 2
-    base: float = 0.25
-    cap: float = 5.0
-
-
-@dataclass(frozen=True)
-class Route:
-    """A declared model: its targets and how they are tried."""
-
-    model: str
-    targets: tuple[Target, ...]
-    retry: Retry = Retry()
-    timeouts: Timeouts = field(default_factory=Timeouts)
-    strict: bool = False
-    owned_by: str = "headgate"
-    created: int = 0
-    description: str | None = None
-
-    @property
-    def operations(self) -> frozenset[Operation]:
-        return frozenset().union(*(target.backend.operations for target in self.targets))
-
-    def plan(self, operation: Operation, rng: random.Random) -> Sequence[Target]:
-        """Targets able to do `operation`, best first: by priority tier, drawn by weight within a tier."""
-        if len(self.targets) == 1:
-            return self.targets if self.targets[0].performs(operation) else ()
-        able = [target for target in self.targets if target.performs(operation)]
-        # Efraimidis-Spirakis: the order of u ** (1 / w) is a draw without replacement by weight.
-        return sorted(able, key=lambda t: (t.priority, -(rng.random() ** (1.0 / t.weight))))
+    order: Sequence[Target]
+    cooling: Sequence[Target] = ()
 
 
-class Router:
-    """The declared models and their aliases. A caller's name selects one of them and nothing else."""
+def plan(route: Route, call: Call, now: float, rng: random.Random) -> Plan:
+    """The order in which `route`'s targets are tried for `call`.
 
-    def __init__(self, routes: Mapping[str, Route], aliases: Mapping[str, str]) -> None:
-        self.routes = dict(routes)
-        self.aliases = dict(aliases)
-        self._by_name = {**{alias: self.routes[model] for alias, model in aliases.items()}, **self.routes}
+    Tiers by priority; within one by the route's way of balancing, or by the call's affinity. A target whose
+    queue is in use, or whose quota is all but spent, comes after every one that is free, of whatever tier.
+    When every circuit is open, those
+    that open circuits keep back are tried after all: nothing else is left.
+    """
+    tiers = route.tiers(call.operation)
+    if len(tiers) == 1 and len(tiers[0]) == 1 and call.origin is None:
+        target = tiers[0][0]
+        if target.health.available(now) and (not target.abilities or not target.abilities.missing(call)):
+            return Plan(tiers[0])
+    order: list[Target] = []
+    busy: list[Target] = []
+    cooling: list[Target] = []
+    kept_back: list[Target] = []
+    for tier in tiers:
+        ready: list[Target] = []
+        for target in tier:
+            if target.abilities and target.abilities.missing(call):
+                continue
+            if call.origin is not None and target.name != call.origin:
+                continue
+            health = target.health
+            if health.available(now):
+                admission = target.admission
+                strained = (admission is not None and admission.full) or now < health.quota.low_until
+                (busy if strained else ready).append(target)
+            elif not health.drained:
+                (cooling if now < health.quota.until else kept_back).append(target)
+        order += ready if len(ready) < 2 else _balanced(route, call, ready, now, rng)
+    busy.sort(key=_queue_length)
+    order += busy
+    if not order:
+        order = sorted(kept_back, key=_probe_time)
+    return Plan(order, cooling)
 
-    def find(self, model: str) -> Route:
-        """Raises ModelNotFound with near names."""
-        route = self._by_name.get(model)
-        if route is None:
-            raise ModelNotFound(self._unknown(model), param="model")
-        return route
 
-    def _unknown(self, model: str) -> str:
-        shown = model if len(model) <= 100 else model[:100] + "…"
-        near = difflib.get_close_matches(model[:100], self._by_name, n=3, cutoff=0.6)
-        if near:
-            return f"The model {shown!r} does not exist; did you mean {' or '.join(map(repr, near))}?"
-        return f"The model {shown!r} does not exist; GET /v1/models lists those that do"
+def _queue_length(target: Target) -> int:
+    return target.admission.waiting if target.admission is not None else 0
+
+
+def _probe_time(target: Target) -> float:
+    return target.health.opened_until
+
+
+def _balanced(route: Route, call: Call, ready: list[Target], now: float, rng: random.Random) -> list[Target]:
+    if call.affinity is not None:
+        key = call.affinity
+        return sorted(ready, key=lambda target: _distance(key, target))
+    balance = route.balance
+    if balance is Balance.LATENCY and rng.random() < EXPLORE:
+        balance = Balance.WEIGHT
+    if balance is Balance.WEIGHT:
+        # The order of exponential draws with rate w is a draw without replacement by weight.
+        scores = [
+            (-log(1.0 - rng.random()) / (target.weight * target.health.share(now)), number)
+            for number, target in enumerate(ready)
+        ]
+    elif balance is Balance.LEAST_IN_FLIGHT:
+        scores = [
+            ((t.health.in_flight + 1 + rng.random() / 8) / (t.weight * t.health.share(now)), number)
+            for number, t in enumerate(ready)
+        ]
+    else:
+        # A target that nobody has measured yet has pace 0: it is tried first. Calls under way count, or all
+        # would go to the fastest until it is the slowest.
+        scores = [
+            ((t.health.pace or 0.0) * (t.health.in_flight + 1) / t.health.share(now) + rng.random() * 1e-9, n)
+            for n, t in enumerate(ready)
+        ]
+    scores.sort()
+    return [ready[number] for _, number in scores]
+
+
+def _distance(key: int, target: Target) -> float:
+    """Rendezvous hashing by weight: a target that comes or goes moves only its own share of the keys."""
+    mixed = (key ^ target.name_hash) & _MASK
+    mixed = (mixed ^ mixed >> 31) * 0x7FB5D329728EA185 & _MASK
+    mixed = (mixed ^ mixed >> 27) * 0x81DADEF4BC2DD44D & _MASK
+    mixed ^= mixed >> 33
+    return -log((mixed + 1) / 0x10000000000000001) / target.weight
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """One target in an explanation: its place in the order, or why it has none."""
+
+    target: Target
+    place: int | None
+    reason: str
+
+
+def explain(route: Route, call: Call, now: float, rng: random.Random) -> list[Considered]:
+    """Every target of `route`: first those that would be tried, in order, then the others."""
+    order = plan(route, call, now, rng).order
+    found = [
+        Considered(target, place, _merit(route, call, target, now)) for place, target in enumerate(order, 1)
+    ]
+    for target in route.every_target:
+        if target not in order:
+            found.append(Considered(target, None, obstacle(target, call, now) or "another one is asked for"))
+    return found
+
+
+def obstacle(target: Target, call: Call, now: float) -> str | None:
+    """Why `target` is not tried for `call`; None where nothing stands against it."""
+    if not target.performs(call.operation):
+        return f"it does not do {call.operation.value}"
+    if call.origin is not None and target.name != call.origin:
+        return f"only {call.origin} has what the request refers to"
+    return target.abilities.missing(call) or target.health.obstacle(now)
+
+
+def _merit(route: Route, call: Call, target: Target, now: float) -> str:
+    health = target.health
+    if (against := health.obstacle(now)) is not None:
+        return f"nothing else is left, although {against}"
+    parts = [f"priority {target.priority}"]
+    if target.admission is not None and target.admission.full:
+        parts.append(f"its queue is in use ({target.admission.waiting} waiting)")
+    elif now < health.quota.low_until:
+        parts.append(f"its quota is all but spent for another {health.quota.low_until - now:.1f} s")
+    elif call.affinity is not None:
+        parts.append("by affinity")
+    elif route.balance is Balance.WEIGHT:
+        parts.append(f"weight {target.weight:g}")
+    elif route.balance is Balance.LEAST_IN_FLIGHT:
+        parts.append(f"{health.in_flight} in flight")
+    else:
+        parts.append(
+            "never measured" if health.pace is None else f"first event in {health.pace * 1000:.0f} ms"
+        )
+    if (share := health.share(now)) < 1.0:
+        parts.append(f"back since a moment ago, at {share:.0%} of its weight")
+    if health.circuit is not Circuit.CLOSED:
+        parts.append("as a probe: its circuit is half open")
+    return ", ".join(parts)
+
+
+def nobody(route: Route, call: Call, now: float) -> HeadgateError:
+    """What to tell a caller for whom no target is left: 400 where the request is why, else 429 or 503."""
+    able = [target for target in route.every_target if target.performs(call.operation)]
+    if not able:
+        does = ", ".join(sorted(route.operations)) or "nothing"
+        return InvalidRequest(
+            f"The model {route.model!r} does not do {call.operation.value}; it does: {does}",
+            param="model",
+            code="unsupported_operation",
+        )
+    unfit = [reason for target in able if (reason := target.abilities.missing(call)) is not None]
+    if len(unfit) == len(able):
+        reasons = "; ".join(dict.fromkeys(unfit))
+        return InvalidRequest(f"No target of the model {route.model!r} can take this request: {reasons}")
+    waits = [t.health.quota.until - now for t in able if now < t.health.quota.until and not t.health.drained]
+    if waits:
+        return RateLimited(
+            f"Every quota of the model {route.model!r} is spent for now; try again later",
+            retry_after=max(1.0, min(waits)),
+        )
+    return Unavailable(
+        f"The model {route.model!r} is out of service for now; try again later", retry_after=5.0
+    )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from headgate.backends.pools import Pools
 from headgate.backends.registry import BuildContext, Registry
-from headgate.config.schema import ModelSettings, Settings, TargetSettings
+from headgate.config.schema import HedgeSettings, HoldBackSettings, ModelSettings, Settings, TargetSettings
 from headgate.core.backend import Backend, Timeouts
 from headgate.core.errors import ConfigError, HeadgateError
 from headgate.observe.logs import AccessLog
@@ -18,7 +18,9 @@ from headgate.observe.tracing import Tracing
 from headgate.policy.keys import KeyRing
 from headgate.policy.limits import Admission
 from headgate.policy.store import MemoryStore, SqliteStore, Store
-from headgate.routing.plan import Retry, Route, Router, Target
+from headgate.routing.health import Breaker, Health, Quota
+from headgate.routing.route import Affinity, Balance, Hedge, HoldBack, Retry, Route, Router
+from headgate.routing.target import Abilities, Target
 from headgate.server.endpoints import HOT_ENDPOINTS, Endpoints
 from headgate.server.gateway import Gateway
 from headgate.server.responses import ResponseBook
@@ -51,19 +53,12 @@ def build(
     registry = registry if registry is not None else Registry()
     observers = observers if observers is not None else Observers(Metrics())
     pools = Pools()
-    routes: dict[str, Route] = {}
-    broken: dict[str, str] = {}
-    for name, model in settings.models.items():
-        try:
-            routes[name] = _route(name, model, registry, pools, offline)
-        except ConfigError as error:
-            broken[name] = error.message
-    _report(broken, keep_going, left=len(routes))
-    aliases = {alias: model for alias, model in settings.aliases.items() if model in routes}
+    router, broken = make_router(settings, registry, pools, offline=offline)
+    _report(broken, keep_going, left=len(router.routes))
     store = _store(settings)
     gateway = Gateway(
         settings,
-        Router(routes, aliases),
+        router,
         KeyRing(settings.server.keys),
         observers.metrics,
         pools,
@@ -78,46 +73,118 @@ def build(
     return gateway
 
 
+def make_router(
+    settings: Settings, registry: Registry, pools: Pools, *, offline: bool = False
+) -> tuple[Router, dict[str, str]]:
+    """Routes of all models that can be built, and why each of the others can't."""
+    building = _Building(registry, pools, offline)
+    routes: dict[str, Route] = {}
+    broken: dict[str, str] = {}
+    for name, model in settings.models.items():
+        try:
+            routes[name] = building.route(name, model)
+        except ConfigError as error:
+            broken[name] = error.message
+    aliases = {alias: model for alias, model in settings.aliases.items() if model in routes}
+    return Router(_with_fallbacks(routes, settings), aliases), broken
+
+
 def _store(settings: Settings) -> Store:
     """What must survive a restart is in a file where there is one."""
     return SqliteStore(settings.server.state) if settings.server.state is not None else MemoryStore()
 
 
-def _route(name: str, model: ModelSettings, registry: Registry, pools: Pools, offline: bool) -> Route:
-    targets = tuple(
-        _target(name, number, model, settings, registry, pools, offline)
-        for number, settings in enumerate(model.targets)
-    )
-    return Route(
-        name,
-        targets,
-        Retry(model.retry.attempts),
-        model.timeouts.over(Timeouts()),
-        strict=model.strict,
-        owned_by=model.owned_by or targets[0].provider,
-        created=int(time.time()),
-        description=model.description,
-    )
+@dataclass(slots=True)
+class _Building:
+    """Makes routes and targets; what several of them share is made once."""
+
+    registry: Registry
+    pools: Pools
+    offline: bool
+    quotas: dict[tuple[object, ...], Quota] = field(default_factory=dict)
+
+    def route(self, name: str, model: ModelSettings) -> Route:
+        targets = tuple(self.target(name, number, model) for number in range(len(model.targets)))
+        retry = model.retry
+        return Route(
+            name,
+            targets,
+            Retry(retry.attempts, budget=retry.budget, max_wait=retry.max_wait),
+            model.timeouts.over(Timeouts()),
+            balance=Balance(model.balance),
+            affinity=_affinity(model.affinity),
+            hedge=_hedge(model.hedge),
+            hold_back=_hold_back(model.hold_back),
+            admission=_admission(name, model.max_in_flight, model.max_waiting),
+            max_waiting=model.max_waiting,
+            resumable=model.resumable is not None,
+            strict=model.strict,
+            owned_by=model.owned_by or targets[0].provider,
+            created=int(time.time()),
+            description=model.description,
+        )
+
+    def target(self, model_name: str, number: int, model: ModelSettings) -> Target:
+        settings = model.targets[number]
+        name = model_name if len(model.targets) == 1 else f"{model_name}#{number}"
+        timeouts = model.timeouts_of(settings)
+        backend = self.registry.row(settings.backend).build(
+            settings, BuildContext(model_name, name, timeouts, self.pools, self.offline)
+        )
+        return Target(
+            name,
+            backend,
+            settings.backend,
+            settings.weight,
+            settings.priority,
+            _admission(name, settings.max_concurrency, settings.max_queue),
+            timeouts,
+            Abilities(frozenset(settings.lacks), settings.context_length),
+            Health(Breaker(**model.breaker.model_dump()), self._quota(settings, name, model_name)),
+        )
+
+    def _quota(self, settings: TargetSettings, name: str, model_name: str) -> Quota:
+        """One for targets with the same address, key and upstream model, unless the operator names it."""
+        if settings.quota is not None:
+            return self.quotas.setdefault((settings.quota,), Quota(settings.quota))
+        own = settings.model_dump()
+        account = [own.get(part) for part in ("account", "base_url", "api_key")]
+        if not any(account):
+            return Quota(name)
+        key = (settings.backend, *account, settings.model or model_name)
+        return self.quotas.setdefault(key, Quota(name))
 
 
-def _target(
-    model_name: str,
-    number: int,
-    model: ModelSettings,
-    settings: TargetSettings,
-    registry: Registry,
-    pools: Pools,
-    offline: bool,
-) -> Target:
-    name = model_name if len(model.targets) == 1 else f"{model_name}#{number}"
-    timeouts = model.timeouts_of(settings)
-    backend = registry.row(settings.backend).build(
-        settings, BuildContext(model_name, name, timeouts, pools, offline)
-    )
-    admission = None
-    if settings.max_concurrency is not None:
-        admission = Admission(name, settings.max_concurrency, settings.max_queue)
-    return Target(name, backend, settings.backend, settings.weight, settings.priority, admission, timeouts)
+def _admission(name: str, limit: int | None, max_queue: int) -> Admission | None:
+    return None if limit is None else Admission(name, limit, max_queue)
+
+
+def _hedge(said: HedgeSettings | None) -> Hedge | None:
+    return None if said is None else Hedge(None if said.after == "p95" else said.after, said.budget)
+
+
+def _hold_back(said: HoldBackSettings | None) -> HoldBack | None:
+    return None if said is None else HoldBack(said.characters, said.time)
+
+
+def _affinity(said: str | None) -> Affinity | None:
+    if said is None:
+        return None
+    if said == "user":
+        return Affinity("user")
+    if said == "prompt":
+        return Affinity("prompt")
+    return Affinity("header", said.removeprefix("header:").lower().encode("ascii"))
+
+
+def _with_fallbacks(routes: dict[str, Route], settings: Settings) -> dict[str, Route]:
+    """Each route with the targets of the models that stand in for it: their own, chains are not followed."""
+    found = dict(routes)
+    for name, route in routes.items():
+        names = [each for each in settings.models[name].fallbacks if each in routes]
+        if names:
+            found[name] = replace(route, reserves=tuple(routes[each].targets for each in names))
+    return found
 
 
 def _report(broken: dict[str, str], keep_going: bool, left: int) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from time import monotonic
 
+from headgate.config.quantities import QuantityError, parse_duration
 from headgate.core.backend import RawHeaders
-from headgate.core.call import Call, Operation
+from headgate.core.call import Call
 from headgate.core.errors import HeadgateError, InvalidRequest, UnsupportedMediaType
 from headgate.dialects.dialect import ChatDialect
 from headgate.dialects.envelope import Envelope
 from headgate.observe.logs import request_id
 from headgate.observe.tracing import passthrough
-from headgate.routing.plan import Route
 from headgate.server.client import Client
 from headgate.server.endpoints import Match
 from headgate.server.gateway import Gateway
@@ -46,9 +46,7 @@ def begin(
         envelope = Envelope.read(body, model=match.model, stream=endpoint.stream)
         model = envelope.model
         route = gateway.route(model)
-        plan = route.plan(endpoint.operation, gateway.rng)
-        if not plan:
-            raise _cannot(route, endpoint.operation)
+        patience = asked_timeout(headers, route.timeouts.total)
     except HeadgateError as error:
         gateway.refuse(endpoint, headers, error, client, model)
         return None
@@ -62,10 +60,10 @@ def begin(
         principal,
         envelope.stream,
     )
-    call.deadline = now + route.timeouts.total
+    call.deadline = now + patience
     gateway.metrics.call_started(call)
     fields = [(b"x-request-id", call.id.encode("ascii")), *_trace_fields(gateway, call, headers)]
-    intake = Intake(gateway, call, match, route, plan, envelope, body, headers, fields)
+    intake = Intake(gateway, call, match, route, envelope, body, headers, fields)
     if answers_in is not None:
         intake.dialect = answers_in
         intake.rewrites = True
@@ -88,13 +86,19 @@ def check_content_type(headers: RawHeaders) -> None:
             raise UnsupportedMediaType("Compressed request bodies are not supported; send the body as it is")
 
 
-def _cannot(route: Route, operation: Operation) -> InvalidRequest:
-    able = ", ".join(sorted(route.operations)) or "nothing"
-    return InvalidRequest(
-        f"The model {route.model!r} does not do {operation.value}; it does: {able}",
-        param="model",
-        code="unsupported_operation",
-    )
+def asked_timeout(headers: RawHeaders, longest: float) -> float:
+    """Seconds that the caller gives its call (`x-headgate-timeout: 30`, `1500ms`), `longest` at most.
+
+    Raises InvalidRequest.
+    """
+    for name, value in headers:
+        if name == b"x-headgate-timeout":
+            text = value.decode("latin-1").strip()
+            try:
+                return min(parse_duration(text), longest)
+            except QuantityError as error:
+                raise InvalidRequest(f"x-headgate-timeout {error}", param="x-headgate-timeout") from None
+    return longest
 
 
 def _trace_fields(gateway: Gateway, call: Call, headers: RawHeaders) -> Sequence[tuple[bytes, bytes]]:

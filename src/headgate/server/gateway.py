@@ -22,7 +22,7 @@ from headgate.observe.metrics import Metrics
 from headgate.observe.tracing import Tracing
 from headgate.policy.keys import KeyRing
 from headgate.policy.store import Store
-from headgate.routing.plan import Route, Router
+from headgate.routing.route import Route, Router
 from headgate.server.client import Client, Ongoing
 from headgate.server.endpoints import Endpoint, Endpoints
 from headgate.server.responses import ResponseBook

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from time import monotonic
 
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Call
 from headgate.core.errors import DeadlineExceeded
+from headgate.core.estimate import estimate_tokens
 from headgate.core.messages import ChatRequest
+from headgate.core.needs import needs_of
 from headgate.core.operations import EmbedRequest, RerankRequest
 from headgate.dialects.dialect import (
     AnswerOptions,
@@ -20,7 +21,8 @@ from headgate.dialects.dialect import (
     RerankDialect,
 )
 from headgate.dialects.envelope import Envelope
-from headgate.routing.plan import Route, Target
+from headgate.routing.route import Route
+from headgate.server.affinity import affinity_of
 from headgate.server.endpoints import Match
 from headgate.server.gateway import Gateway
 
@@ -34,7 +36,6 @@ class Intake:
         call: Call,
         match: Match,
         route: Route,
-        plan: Sequence[Target],
         envelope: Envelope,
         body: bytes,
         received: RawHeaders,
@@ -48,7 +49,6 @@ class Intake:
         """The answer is written anew, even where the upstream speaks the caller's dialect."""
         self.framing = match.framing
         self.route = route
-        self.plan = plan
         self.envelope = envelope
         self._body = body
         self._received = received
@@ -66,6 +66,17 @@ class Intake:
             return dialect.decode_request(self._body, model=model)
         assert isinstance(dialect, RerankDialect)
         return dialect.decode_request(self._body)
+
+    def examine(self) -> None:
+        """Note in the call what planning depends on. Raises InvalidRequest where the request must be read."""
+        call, route = self.call, self.route
+        if route.examines:
+            request = self.request
+            if isinstance(request, ChatRequest):
+                call.needs = needs_of(request)
+                call.size = estimate_tokens(request) + (request.sampling.max_tokens or 0)
+        if route.affinity is not None:
+            call.affinity = affinity_of(route.affinity, self.envelope, self._received)
 
     @property
     def size(self) -> int:

@@ -1,41 +1,33 @@
-"""One call on its way: attempts, the peek, the commit, and the bytes to the caller.
+"""One call on its way: its plan, its trials, the peek, the commit, and the bytes to the caller.
 
 A relay is driven by callbacks from both sides and has no task of its own. Until the first bytes of an
-answer are there, nothing has been said to the caller and another target may be tried; from then on the
-answer is committed, and what breaks becomes an error event in the caller's dialect.
+answer are there (or more of it, where the model holds streams back), nothing has been said to the caller
+and another target may be tried; from then on the answer is committed, and what breaks becomes an error
+event in the caller's dialect.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 
-from headgate.core.backend import RawHeaders, Wire
-from headgate.core.call import Attempt, Outcome, outcome_of
-from headgate.core.errors import (
-    Cancelled,
-    HeadgateError,
-    Internal,
-    StreamBroken,
-)
+from headgate.core.call import Outcome, outcome_of
+from headgate.core.errors import Cancelled, DeadlineExceeded, HeadgateError
 from headgate.core.loss import Loss
 from headgate.policy.limits import Ticket
-from headgate.routing.execute import Attempts
-from headgate.routing.plan import Target
+from headgate.routing.execute import Execution, Step
+from headgate.routing.plan import nobody, plan
+from headgate.routing.target import Target
 from headgate.server.client import Client
 from headgate.server.gateway import Gateway
 from headgate.server.intake import Intake
-from headgate.server.lanes import Lane, decodes, open_lane
+from headgate.server.timing import server_timing
+from headgate.server.trial import LARGE_BODY, Trial
 
 log = logging.getLogger("headgate.relay")
 
-MAX_PLAIN_ANSWER = 4 * 1024 * 1024
-"""A plain answer up to this size is held until it is whole, so that one cut short can be tried elsewhere."""
-MAX_ERROR_BODY = 64 * 1024
-LARGE_BODY = 256 * 1024
-"""From this size on a request that has to be decoded whole is decoded on a thread."""
 MAX_LOSSES = 50
 """Losses that a header or a log line lists; it says how many more there are."""
 
@@ -47,23 +39,20 @@ class Relay:
     """Executes one call for one client. `cancel` when the client leaves; `pause`/`resume` when it is slow."""
 
     __slots__ = (
-        "_admitted",
-        "_attempt",
-        "_attempts",
-        "_buffer",
-        "_buffered",
         "_client",
-        "_committed",
-        "_failed_status",
+        "_execution",
         "_gateway",
-        "_head",
+        "_hedge_timer",
+        "_hold_timer",
         "_intake",
-        "_lane",
         "_paused",
-        "_target",
+        "_queued",
+        "_slow",
         "_task",
         "_ticket",
         "_timer",
+        "_trials",
+        "_winner",
         "done",
     )
 
@@ -71,225 +60,253 @@ class Relay:
         self._gateway = gateway
         self._intake = intake
         self._client = client
-        self._attempts = Attempts(intake.plan, intake.route.retry, gateway.rng)
-        self._attempt: Attempt | None = None
-        self._target: Target | None = None
-        self._lane: Lane | None = None
+        self._execution: Execution | None = None
+        self._trials: list[Trial] = []
+        """Those under way: one, or two where the first is slow."""
+        self._winner: Trial | None = None
+        """The one whose answer goes to the caller."""
+        self._slow: Trial | None = None
+        """One whose stream drips: a second one was asked."""
         self._ticket: Ticket | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._head: list[tuple[bytes, bytes]] = []
-        self._failed_status = 0
-        self._buffer: list[bytes] = []
-        self._buffered = 0
-        self._committed = self._paused = self.done = False
+        self._hedge_timer: asyncio.TimerHandle | None = None
+        self._hold_timer: asyncio.TimerHandle | None = None
+        self._queued = self._paused = self.done = False
 
     # From the caller's side.
 
     def start(self) -> None:
         self._gateway.opened(self)
-        self._try(self._attempts.first())
+        admission = self._intake.route.admission
+        if admission is None:
+            self._examine()
+            return
+        try:
+            ticket = admission.enter(self._on_turn, self._intake.call.principal.name)
+        except HeadgateError as error:
+            self._give_up(error)
+        else:
+            self._ticket = ticket
 
     def cancel(self) -> None:
         """The client has left: stop everything that is under way for it, now."""
         if not self.done:
-            self._drop_attempt("cancelled")
-            self._finish(Outcome.CANCELLED, Cancelled.status)
+            self._finish(Outcome.CANCELLED, Cancelled.status, "cancelled")
 
     def pause(self) -> None:
-        if not self._paused and self._lane is not None:
+        if not self._paused:
             self._paused = True
-            self._lane.pause()
+            for trial in self._trials:
+                trial.pause()
 
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            if self._lane is not None:
-                self._lane.resume()
+            for trial in self._trials:
+                trial.resume()
 
     def abandon(self, error: HeadgateError) -> None:
         """End the call from the server's side (a shutdown past its grace)."""
         if not self.done:
-            self._stop(error)
+            if self._winner is None:
+                self._give_up(error)
+            else:
+                self._break_off(error, self._winner)
 
-    def _stop(self, error: HeadgateError) -> None:
-        """End with `error`, told to the caller in whatever way is still open."""
-        frame = self._lane.frame_error if self._lane is not None and self._streams() else None
-        self._drop_attempt(error.code or type(error).__name__)
-        if self._committed:
-            self._break_off(error, frame)
-        else:
-            self._give_up(error)
-
-    # One attempt.
-
-    def _try(self, target: Target) -> None:
-        self._timer = None
-        self._target = target
-        now = monotonic()
-        self._attempt = Attempt(target.name, now)
-        self._intake.call.attempts.append(self._attempt)
-        if target.admission is None:
-            self._launch()
-            return
-        try:
-            ticket = target.admission.enter(self._on_turn)
-        except HeadgateError as error:
-            self.on_fail(error)
-        else:
-            self._ticket = ticket
+    # Planning.
 
     def _on_turn(self) -> None:
-        # Inside `enter` the ticket is not ours yet; and a turn that comes from another call's end
-        # should not run inside that call's stack.
-        self._gateway.loop.call_soon(self._launch_if_alive, self._attempt)
+        self._gateway.loop.call_soon(self._examine_if_wanted)
 
-    def _launch_if_alive(self, attempt: Attempt | None) -> None:
-        if not self.done and attempt is self._attempt:
-            self._launch()
+    def _examine_if_wanted(self) -> None:
+        if not self.done:
+            call = self._intake.call
+            call.queued += monotonic() - call.started
+            self._examine()
 
-    def _launch(self) -> None:
-        target = self._target
-        assert target is not None
-        try:
-            wire = target.wire(self._intake.call.operation, self._intake.speaks)
-            heavy = (
-                self._intake.size > LARGE_BODY and not self._intake.decoded and decodes(target, self._intake)
-            )
-        except Exception:
-            self._defect(target)
+    def _examine(self) -> None:
+        """Learn from the request what planning depends on, where it does."""
+        intake = self._intake
+        if intake.route.examines and intake.size > LARGE_BODY:
+            self._task = self._gateway.loop.create_task(self._examine_large())
             return
-        if heavy or (wire is not None and not wire.ready):
-            self._task = self._gateway.loop.create_task(self._prepare(wire, heavy))
-        else:
-            self._open(target)
-
-    async def _prepare(self, wire: Wire | None, heavy: bool) -> None:
-        """Bring the target up; decode a large body on a thread, where it holds up nobody else."""
         try:
-            async with asyncio.timeout_at(self._intake.call.deadline):
-                if wire is not None and not wire.ready:
-                    await wire.prepare()
-                if heavy:
-                    await asyncio.to_thread(lambda: self._intake.request)
-        except TimeoutError:
-            self.on_fail(self._intake.total_timeout())
+            intake.examine()
         except HeadgateError as error:
-            self.on_fail(error)
-        except Exception:
-            self._defect(self._target)
+            self._give_up(error)
+        else:
+            self._plan()
+
+    async def _examine_large(self) -> None:
+        try:
+            await asyncio.to_thread(self._intake.examine)
+        except HeadgateError as error:
+            self._task = None
+            self._give_up(error)
         else:
             self._task = None
-            assert self._target is not None
-            self._open(self._target)
+            self._plan()
 
-    def _open(self, target: Target) -> None:
+    def _plan(self) -> None:
+        intake, gateway = self._intake, self._gateway
+        now = monotonic()
+        planned = plan(intake.route, intake.call, now, gateway.rng)
+        if not planned.order and not planned.cooling:
+            self._give_up(nobody(intake.route, intake.call, now))
+            return
+        self._execution = Execution(intake.route, intake.call, planned, gateway.rng)
         try:
-            lane = open_lane(target, self._intake, self)
+            step = self._execution.first(now)
         except HeadgateError as error:
-            self.on_fail(error)
-        except Exception:
-            self._defect(target)
+            self._give_up(error)
         else:
-            self._lane = lane
-            if self._paused:
-                lane.pause()
+            self._take(step, first=True)
 
-    def _defect(self, target: Target | None) -> None:
-        """A backend, perhaps an outsider's, raised what it must not: the call ends all the same."""
-        log.exception("opening %s failed", target.name if target is not None else "a target")
-        self.on_fail(Internal("The request could not be sent on; the log has the reason"))
-
-    # From the lane. Nothing here may run after `done`.
-
-    def on_head(self, status: int, headers: RawHeaders) -> None:
-        attempt = self._attempt
-        assert attempt is not None
-        attempt.status = status
-        if status >= 300:
-            self._failed_status = status
-        self._head = list(headers)
-
-    def on_data(self, data: bytes) -> None:
-        if self._committed:
-            self._client.write(data)
+    def _take(self, step: Step, *, first: bool = False) -> None:
+        if step.queued:
+            try:
+                self._intake.route.wait()
+            except HeadgateError as error:
+                self._give_up(error)
+                return
+            self._queued = True
+        if step.delay:
+            self._intake.call.queued += step.delay
+            self._timer = self._gateway.loop.call_later(step.delay, self._waited, step.target)
             return
-        self._buffer.append(data)
-        self._buffered += len(data)
-        if self._failed_status:
-            if self._buffered > MAX_ERROR_BODY:
-                self._refused()
-        elif self._streams() or self._buffered > MAX_PLAIN_ANSWER:
-            self._commit()
+        self._try(step.target)
+        if first and self._execution is not None and self._trials:
+            self._await_hedge(self._execution)
 
-    def on_end(self) -> None:
-        lane = self._lane
+    def _waited(self, target: Target) -> None:
+        self._timer = None
+        self._leave_queue()
+        self._try(target)
+
+    def _try(self, target: Target, *, hedge: bool = False) -> None:
+        trial = Trial(self._gateway, self._intake, target, self, hedge=hedge)
+        self._trials.append(trial)
+        trial.start()
+        if self._paused and not trial.over:
+            trial.pause()
+
+    def _await_hedge(self, execution: Execution) -> None:
+        delay = execution.hedge_delay()
+        if delay is not None and delay < self._intake.remaining():
+            self._hedge_timer = self._gateway.loop.call_later(delay, self._hedge)
+
+    def _hedge(self) -> None:
+        """The first event is late: ask a second target, and take whichever answers first."""
+        self._hedge_timer = None
+        execution = self._execution
+        if execution is None or any(trial.attempt.first_event is not None for trial in self._trials):
+            return
+        target = execution.hedge(monotonic())
+        if target is not None:
+            self._try(target, hedge=True)
+
+    # From the trials.
+
+    def on_progress(self, trial: Trial) -> None:
+        hold = self._intake.route.hold_back
+        if hold is None or trial.must_go or not trial.streams or not trial.holds(hold.characters):
+            self._commit(trial)
+        elif self._hold_timer is None:
+            self._hold_timer = self._gateway.loop.call_later(hold.time, self._held_long, trial)
+
+    def _held_long(self, trial: Trial) -> None:
+        """The stream began and drips. Another target may be quicker: ask it too, and take the first to get far
+        enough. Without one, this must do."""
+        self._hold_timer = None
+        hold = self._intake.route.hold_back
+        target = None
+        if len(self._trials) == 1 and self._execution is not None and self._slow is None:
+            target = self._execution.move(monotonic())
+        if target is not None and hold is not None:
+            self._slow = trial
+            self._hold_timer = self._gateway.loop.call_later(hold.time, self._held_long, trial)
+            self._try(target)
+        elif begun := [each for each in self._trials if each.attempt.first_event is not None]:
+            self._commit(begun[0])
+
+    def on_complete(self, trial: Trial) -> None:
+        lane = trial.lane
         assert lane is not None
-        if self._failed_status:
-            self._refused()
-        elif not lane.complete:
-            self.on_fail(StreamBroken(f"{self._name()} ended its answer before it was complete"))
-        elif self._committed:
-            self._client.end()
-            self._succeed(lane)
+        call = self._intake.call
+        if self._winner is None:
+            self._settle(trial)
+            self._client.respond(
+                trial.attempt.status or 200, self._answer_headers(trial), trial.commit(_nobody)
+            )
         else:
-            self._note_first()
-            status = self._attempt.status if self._attempt is not None else None
-            self._client.respond(status or 200, self._answer_headers(), b"".join(self._buffer))
-            self._succeed(lane)
-
-    def on_fail(self, error: HeadgateError) -> None:
-        self._task = None
-        lane = self._lane
-        if self._committed and lane is not None and self._streams() and lane.complete:
-            # The caller has the stream's own end, or the upstream's own error: it must not get a second one.
             self._client.end()
-            self._succeed(lane)
-            return
-        following = None if self._committed else self._attempts.after(error, self._intake.remaining())
-        if following is None:
-            self._stop(error)
-            return
-        self._drop_attempt(error.code or type(error).__name__)
-        self._forget_answer()
-        if following.delay:
-            self._timer = self._gateway.loop.call_later(following.delay, self._try, following.target)
-        else:
-            self._try(following.target)
+        call.usage = lane.usage
+        call.finish_reason = lane.finish_reason
+        self._finish(Outcome.UPSTREAM_ERROR if lane.failed else Outcome.OK, 200)
 
-    def _refused(self) -> None:
-        """The upstream answered with an error: read it, and go on as with any other failure."""
-        lane = self._lane
-        if lane is not None:
-            self.on_fail(lane.decode_error(self._failed_status, self._head, b"".join(self._buffer)))
+    def on_failure(self, trial: Trial, error: HeadgateError) -> None:
+        if trial is self._winner:
+            self._break_off(error, trial)
+            return
+        self._note_usage(trial)
+        self._trials.remove(trial)
+        trial.free()
+        if self._trials:
+            return  # the other one is under way still
+        self._cancel_timers()
+        execution = self._execution
+        assert execution is not None
+        step = execution.after(error, monotonic())
+        if step is None:
+            self._give_up(execution.verdict(error))
+        else:
+            self._take(step)
 
     # To the caller.
 
-    def _streams(self) -> bool:
-        """The answer under way is a stream: what breaks can be told within it."""
-        return self._lane is not None and self._intake.call.stream and self._lane.streaming
+    def _commit(self, trial: Trial) -> None:
+        self._settle(trial)
+        self._winner = trial
+        self._client.begin(200, self._answer_headers(trial), trial.commit(self._client.write))
 
-    def _commit(self) -> None:
-        self._note_first()
-        self._committed = True
-        data = b"".join(self._buffer)
-        self._buffer = []
-        self._client.begin(200, self._answer_headers(), data)
+    def _settle(self, winner: Trial) -> None:
+        """`winner`'s answer is the one: stop the other, learn from the time it took."""
+        self._cancel_timers()
+        for trial in list(self._trials):
+            if trial is winner:
+                continue
+            if trial is self._slow:
+                slow = DeadlineExceeded("its stream began and dripped", code="hold_back_timeout")
+                self._drop(trial, "hold_back_timeout", slow)
+            else:
+                self._drop(trial, "hedged")
+        attempt, call = winner.attempt, self._intake.call
+        call.first_event = attempt.first_event
+        if attempt.first_event is not None and attempt.launched is not None:
+            self._intake.route.pace.tail(call.stream).note(attempt.first_event - attempt.launched)
 
-    def _note_first(self) -> None:
-        now = monotonic()
-        if self._attempt is not None:
-            self._attempt.first_event = now
-        self._intake.call.first_event = now
-
-    def _answer_headers(self) -> list[tuple[bytes, bytes]]:
+    def _answer_headers(self, trial: Trial) -> list[tuple[bytes, bytes]]:
         kept = [
-            field for field in self._head if field[0] in KEPT_HEADERS or field[0].startswith(KEPT_PREFIXES)
+            field for field in trial.head if field[0] in KEPT_HEADERS or field[0].startswith(KEPT_PREFIXES)
         ]
-        kept.append((b"x-request-id", self._intake.call.id.encode("latin-1")))
-        if self._lane is not None and self._lane.losses:
-            kept.append((b"x-headgate-loss", self._report_losses(self._lane.losses)))
+        kept += self._own_headers(trial)
+        if trial.lane is not None and trial.lane.losses:
+            kept.append((b"x-headgate-loss", self._report_losses(trial.lane.losses)))
         return kept
+
+    def _own_headers(self, trial: Trial | None) -> list[tuple[bytes, bytes]]:
+        call = self._intake.call
+        fields = [(b"x-request-id", call.id.encode("latin-1"))]
+        if trial is not None:
+            fields.append((b"x-headgate-target", trial.target.header))
+        if call.attempts:
+            fields.append((b"x-headgate-attempts", b"%d" % len(call.attempts)))
+            attempt = trial.attempt if trial is not None else call.attempts[-1]
+            if trial is not None and trial.lane is not None:
+                attempt.connected = trial.lane.connected
+            fields.append((b"server-timing", server_timing(call, attempt)))
+        return fields
 
     def _report_losses(self, losses: Sequence[Loss]) -> bytes:
         """The paths of what got lost, for the header; the reasons go to the log."""
@@ -304,73 +321,70 @@ class Relay:
             text += f", and {len(paths) - MAX_LOSSES} more"
         return text.encode("ascii", "replace").replace(b"\r", b"?").replace(b"\n", b"?")
 
-    def _break_off(self, error: HeadgateError, frame: Callable[[HeadgateError], bytes] | None) -> None:
+    def _break_off(self, error: HeadgateError, trial: Trial) -> None:
         """The answer had begun. A stream is told in its own dialect; a plain answer is cut."""
         log.warning("request %s broke off: %s", self._intake.call.id, error.message)
-        if frame is not None:
-            self._client.write(frame(error))
+        if trial.streams and trial.lane is not None:
+            self._client.write(trial.lane.frame_error(error))
             self._client.end()
         else:
             self._client.abort()
-        self._finish(outcome_of(error), 200)
+        self._finish(outcome_of(error), 200, error.code or type(error).__name__)
 
     def _give_up(self, error: HeadgateError) -> None:
         wire = self._intake.dialect.encode_error(error)
-        headers = [*wire.headers, (b"x-request-id", self._intake.call.id.encode("ascii"))]
-        self._client.respond(wire.status, headers, wire.body)
-        self._finish(outcome_of(error), wire.status)
+        self._client.respond(wire.status, [*wire.headers, *self._own_headers(None)], wire.body)
+        self._finish(outcome_of(error), wire.status, error.code or type(error).__name__)
 
     # Book-keeping.
 
-    def _name(self) -> str:
-        return self._target.name if self._target is not None else "the target"
+    def _drop(self, trial: Trial, reason: str, fault: HeadgateError | None = None) -> None:
+        trial.stop(reason, fault)
+        self._note_usage(trial)
+        self._trials.remove(trial)
+        trial.free()
 
-    def _forget_answer(self) -> None:
-        self._head = []
-        self._failed_status = 0
-        self._buffer = []
-        self._buffered = 0
+    def _note_usage(self, trial: Trial) -> None:
+        """What was generated is paid for, whoever left; the answer that the caller gets replaces it."""
+        if trial.attempt.usage is not None:
+            self._intake.call.usage = trial.attempt.usage
 
-    def _drop_lane(self) -> None:
-        lane, self._lane = self._lane, None
-        if lane is not None:
-            lane.abort()
-            self._intake.call.usage = lane.usage  # what was generated is paid for, whoever left
+    def _leave_queue(self) -> None:
+        if self._queued:
+            self._queued = False
+            self._intake.route.resume()
 
-    def _drop_attempt(self, reason: str) -> None:
-        """Stop the attempt that is under way, in whichever phase it is."""
+    def _cancel_timers(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._hedge_timer is not None:
+            self._hedge_timer.cancel()
+            self._hedge_timer = None
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
+
+    def _finish(self, outcome: Outcome, status: int, reason: str = "") -> None:
+        """End it: nothing is under way any more after this."""
+        self.done = True
+        self._cancel_timers()
+        self._leave_queue()
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
-        self._drop_lane()
-        self._release()
-        attempt, self._attempt = self._attempt, None
-        if attempt is not None:
-            attempt.ended = monotonic()
-            attempt.error = reason
-
-    def _release(self) -> None:
+        for trial in list(self._trials):
+            self._drop(trial, reason)
+        self._winner = self._slow = None
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             ticket.release()
-
-    def _succeed(self, lane: Lane) -> None:
-        call = self._intake.call
-        call.usage = lane.usage
-        call.finish_reason = lane.finish_reason
-        self._lane = None
-        self._release()
-        if self._attempt is not None:
-            self._attempt.ended = monotonic()
-        self._finish(Outcome.UPSTREAM_ERROR if lane.failed else Outcome.OK, 200)
-
-    def _finish(self, outcome: Outcome, status: int) -> None:
-        self.done = True
         call = self._intake.call
         call.outcome = outcome
         call.status = status
         call.ended = monotonic()
         self._gateway.finished(self, call)
+
+
+def _nobody(data: bytes) -> None:
+    """A whole answer has no rest."""

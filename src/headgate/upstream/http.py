@@ -158,9 +158,9 @@ class HttpExchange:
         "_deadline",
         "_last_read",
         "_paused",
-        "_sent_at",
         "_timer",
         "body",
+        "connected",
         "connecting",
         "connection",
         "got_body",
@@ -194,7 +194,8 @@ class HttpExchange:
         self.over = False
         self._deadline = deadline
         self._paused = False
-        self._sent_at = self._last_read = 0.0
+        self.connected: float | None = None
+        self._last_read = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def connect_timeout(self) -> float:
@@ -213,7 +214,7 @@ class HttpExchange:
 
     def sent(self, connection: Connection) -> None:
         self.connection = connection
-        self._sent_at = now = self.loop.time()
+        self.connected = now = self.loop.time()
         self._arm(now, now + self.timeouts.first_event)
 
     def first_data(self) -> None:

@@ -6,7 +6,7 @@ from headgate.core.backend import ChatBackend, EmbedBackend, Receiver, RerankBac
 from headgate.core.errors import InvalidRequest
 from headgate.dialects.dialect import ChatDialect, CountDialect, EmbedDialect, RerankDialect
 from headgate.dialects.registry import dialect as find_dialect
-from headgate.routing.plan import Target
+from headgate.routing.target import Target
 from headgate.server.intake import Intake
 from headgate.server.lanes.in_process import ESTIMATED, ChatLane, ResultLane, embedding, estimate, ranking
 from headgate.server.lanes.lane import Lane

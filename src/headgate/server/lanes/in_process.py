@@ -37,6 +37,7 @@ class _TaskLane:
 
     failed = False
     streaming = False
+    connected: float | None = None
     losses: Sequence[Loss] = ()
 
     def __init__(self, receiver: Receiver, intake: Intake, timeouts: Timeouts) -> None:

@@ -62,6 +62,10 @@ class _Translated:
     def decode_error(self, status: int, headers: RawHeaders, body: bytes) -> HeadgateError:
         return self._upstream.decode_error(status, headers, body)
 
+    @property
+    def connected(self) -> float | None:
+        return self._exchange.connected
+
     def abort(self) -> None:
         self._exchange.abort()
 

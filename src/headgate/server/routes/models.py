@@ -12,7 +12,7 @@ from headgate.core.call import Operation
 from headgate.core.errors import HeadgateError, InvalidRequest, NotFound
 from headgate.dialects import anthropic, gemini
 from headgate.dialects.dialect import WireError
-from headgate.routing.plan import Route
+from headgate.routing.route import Route
 from headgate.server.gateway import Gateway
 
 MODEL_EXAMPLE = {

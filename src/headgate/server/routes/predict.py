@@ -14,10 +14,12 @@ from typing_extensions import override
 
 from headgate.core.backend import PredictBackend
 from headgate.core.call import ANONYMOUS, Attempt, Call, Operation, Outcome, outcome_of
-from headgate.core.errors import Cancelled, HeadgateError, InvalidRequest, NotFound, PayloadTooLarge
+from headgate.core.errors import Cancelled, HeadgateError, NotFound, PayloadTooLarge
 from headgate.core.operations import PredictRequest, Table
 from headgate.dialects import tables
-from headgate.routing.plan import Route, Target
+from headgate.routing.plan import nobody, plan
+from headgate.routing.route import Route
+from headgate.routing.target import Target
 from headgate.server.bodies import drain, read_body, unless_gone
 from headgate.server.failures import internal
 from headgate.server.gateway import Gateway
@@ -106,13 +108,11 @@ class PredictResponse(Response):
         if self._model is None and len(gateway.router.routes) != 1:
             raise NotFound("This server has several models: use POST /models/{name}/predict")
         route = gateway.route(call.model)
-        plan = route.plan(Operation.PREDICT, gateway.rng)
-        if not plan:
-            able = ", ".join(sorted(route.operations))
-            raise InvalidRequest(
-                f"The model {route.model!r} does not predict; it does: {able}", param="model"
-            )
-        return route, plan[0]
+        now = monotonic()
+        order = plan(route, call, now, gateway.rng).order
+        if not order:
+            raise nobody(route, call, now)
+        return route, order[0]
 
     async def _predict(self, target: Target, call: Call, scope: Scope, body: bytes) -> bytes:
         backend = target.backend

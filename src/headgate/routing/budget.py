@@ -1,0 +1,31 @@
+"""Bounds on extra work: so many further calls to upstreams for each hundred calls, and a reserve to start with."""
+
+from __future__ import annotations
+
+
+class Budget:
+    """Each call pays `share` in; each extra attempt takes one out; at most `reserve` is kept.
+
+    Without it, an upstream that is down gets several times its usual load just then.
+    """
+
+    __slots__ = ("_left", "reserve", "share")
+
+    def __init__(self, share: float, reserve: float = 10.0) -> None:
+        self.share = share
+        self.reserve = reserve
+        self._left = reserve
+
+    @property
+    def left(self) -> float:
+        return self._left
+
+    def deposit(self) -> None:
+        self._left = min(self.reserve, self._left + self.share)
+
+    def take(self) -> bool:
+        """Spend one; False when there is none."""
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

@@ -1,0 +1,207 @@
+"""The declared models: each a route to its targets, with how they are tried. And the names that find them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import groupby
+from typing import Literal, TypeAlias
+
+from headgate.core.backend import Timeouts
+from headgate.core.call import Operation
+from headgate.core.errors import ModelNotFound, Overloaded
+from headgate.policy.limits import Admission
+from headgate.routing.budget import Budget
+from headgate.routing.latency import TailLatency
+from headgate.routing.target import Target
+
+
+class Balance(StrEnum):
+    """How the targets of one priority share the calls."""
+
+    WEIGHT = "weight"
+    LEAST_IN_FLIGHT = "least_in_flight"
+    LATENCY = "latency"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """Further tries, before the first byte has gone to the caller. Seconds.
+
+    Args:
+        attempts: in all; None: one for each target, two at least, five at most.
+        base, cap: a second try at the same target waits up to `base`, doubled each round, `cap` at most.
+        budget: second tries at the same targets for each call, on average.
+        max_wait: the longest wait for a spent quota.
+    """
+
+    attempts: int | None = None
+    base: float = 0.25
+    cap: float = 5.0
+    budget: float = 0.2
+    max_wait: float = 5.0
+
+    def limit(self, targets: int) -> int:
+        return self.attempts if self.attempts is not None else min(5, max(2, targets))
+
+
+@dataclass(frozen=True, slots=True)
+class Hedge:
+    """A second attempt beside one that is slow; the first of the two to answer is taken.
+
+    Args:
+        after: seconds without a first event; None: the 95th percentile of the model's latest answers.
+        budget: hedges for each call, on average.
+    """
+
+    after: float | None = None
+    budget: float = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class HoldBack:
+    """A stream is held until it has proved itself.
+
+    Args:
+        characters: of text or arguments after which it goes out.
+        time: seconds from its first event after which one that is slower moves to another target, if there
+            is one that can take it.
+    """
+
+    characters: int
+    time: float
+
+
+AffinityBy: TypeAlias = Literal["user", "prompt", "header"]
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    """Calls that belong together go to the same target, as long as it can take them.
+
+    Args:
+        by: what they have in common: who asks, how the prompt begins, or the value of `header`.
+    """
+
+    by: AffinityBy
+    header: bytes | None = None
+
+
+class Pace:
+    """What a route has learnt from its calls. Kept over a reload that leaves the model as it is."""
+
+    __slots__ = ("hedges", "plain", "retries", "streams", "waiting")
+
+    def __init__(self, retry: Retry, hedge: Hedge | None) -> None:
+        self.retries = Budget(retry.budget)
+        self.hedges = Budget(hedge.budget if hedge is not None else 0.0)
+        self.streams = TailLatency()
+        self.plain = TailLatency()
+        self.waiting = 0
+        """Calls that wait for a quota."""
+
+    def tail(self, stream: bool) -> TailLatency:
+        return self.streams if stream else self.plain
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """A declared model: its targets and how they are tried.
+
+    Args:
+        targets: its own.
+        reserves: the targets of its fallback models, tried after all of its own, one model after the other.
+        admission: the model's own limit of calls at once.
+        max_waiting: calls that may wait for a quota at once.
+    """
+
+    model: str
+    targets: tuple[Target, ...]
+    retry: Retry = Retry()
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    balance: Balance = Balance.WEIGHT
+    affinity: Affinity | None = None
+    hedge: Hedge | None = None
+    hold_back: HoldBack | None = None
+    admission: Admission | None = None
+    max_waiting: int = 100
+    reserves: tuple[tuple[Target, ...], ...] = ()
+    resumable: bool = False
+    strict: bool = False
+    owned_by: str = "headgate"
+    created: int = 0
+    description: str | None = None
+    pace: Pace = field(init=False, repr=False)
+    examines: bool = field(init=False, repr=False)
+    """Planning depends on what is in the request."""
+    _tiers: dict[Operation, tuple[tuple[Target, ...], ...]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        own = object.__setattr__
+        own(self, "pace", Pace(self.retry, self.hedge))
+        own(self, "examines", any(target.abilities for target in self.every_target))
+        own(self, "_tiers", {})
+
+    @property
+    def every_target(self) -> Sequence[Target]:
+        """Its own and its fallback models', each once."""
+        return list(dict.fromkeys([*self.targets, *(target for some in self.reserves for target in some)]))
+
+    @property
+    def operations(self) -> frozenset[Operation]:
+        return frozenset().union(*(target.backend.operations for target in self.targets))
+
+    def tiers(self, operation: Operation) -> Sequence[Sequence[Target]]:
+        """Targets able to do `operation`, by priority; then those of the fallback models."""
+        found = self._tiers.get(operation)
+        if found is None:
+            found = self._tiers[operation] = tuple(
+                tuple(tier)
+                for stage in (self.targets, *self.reserves)
+                for _, tier in groupby(
+                    sorted((t for t in stage if t.performs(operation)), key=_priority), key=_priority
+                )
+            )
+        return found
+
+    def wait(self) -> None:
+        """One more call waits for a quota. Raises Overloaded; `resume` when its wait is over."""
+        if self.pace.waiting >= self.max_waiting:
+            raise Overloaded(
+                f"{self.max_waiting} calls wait for a quota of the model {self.model!r}, its limit;"
+                " try again later",
+                retry_after=1.0,
+            )
+        self.pace.waiting += 1
+
+    def resume(self) -> None:
+        self.pace.waiting -= 1
+
+
+def _priority(target: Target) -> int:
+    return target.priority
+
+
+class Router:
+    """The declared models and their aliases. A caller's name selects one of them and nothing else."""
+
+    def __init__(self, routes: Mapping[str, Route], aliases: Mapping[str, str]) -> None:
+        self.routes = dict(routes)
+        self.aliases = dict(aliases)
+        self._by_name = {**{alias: self.routes[model] for alias, model in aliases.items()}, **self.routes}
+
+    def find(self, model: str) -> Route:
+        """Raises ModelNotFound with near names."""
+        route = self._by_name.get(model)
+        if route is None:
+            raise ModelNotFound(self._unknown(model), param="model")
+        return route
+
+    def _unknown(self, model: str) -> str:
+        shown = model if len(model) <= 100 else model[:100] + "…"
+        near = difflib.get_close_matches(model[:100], self._by_name, n=3, cutoff=0.6)
+        if near:
+            return f"The model {shown!r} does not exist; did you mean {' or '.join(map(repr, near))}?"
+        return f"The model {shown!r} does not exist; GET /v1/models lists those that do"
