@@ -11,25 +11,21 @@ TAIL = 16 * 1024
 class HeldBody:
     """Bounded: what is held never grows beyond `limit` by more than one read."""
 
-    __slots__ = ("_chunks", "_limit", "_long", "_size")
+    __slots__ = ("_bytes", "_limit", "_long")
 
     def __init__(self, limit: int = MAX_BODY) -> None:
         self._limit = limit
-        self._chunks: list[bytes] = []
-        self._size = 0
+        self._bytes = bytearray()
         self._long = False
 
     def feed(self, data: bytes) -> None:
-        self._chunks.append(data)
-        self._size += len(data)
-        if self._size > self._limit:
+        self._bytes += data
+        if len(self._bytes) > self._limit:
             self._long = True
-            self._chunks = [b"".join(self._chunks)[-TAIL:]]
-            self._size = len(self._chunks[0])
+            del self._bytes[:-TAIL]
 
     def take(self) -> tuple[bytes, bool]:
         """What is held, and whether it is the whole body; it is let go of."""
-        body = b"".join(self._chunks)
-        self._chunks.clear()
-        self._size = 0
-        return (body[-TAIL:], False) if self._long else (body, True)
+        body = bytes(self._bytes[-TAIL:] if self._long else self._bytes)
+        self._bytes.clear()
+        return body, not self._long
