@@ -12,18 +12,20 @@ from typing import Any
 
 import openai
 import pytest
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionMessageParam, ChatCompletionStreamOptionsParam
 
 from tests.e2e.conftest import remote
 from tests.support.server import Running, settings_from
 from tests.support.upstream import (
     DONE,
+    LAST_CHUNK,
     SSE_HEAD,
     Drop,
     Hang,
     Seen,
     Step,
     Upstream,
+    chunk,
     completion,
     delta,
     event,
@@ -61,6 +63,9 @@ class Remote:
                 yield plain(403, {"error": {"message": "not yours"}})
             case "silent":
                 yield Hang()
+            case "full":
+                yield SSE_HEAD + chunk(b'data: {"error": {"message": "full ')
+                yield chunk(b'for now", "code": 503}}\n\n') + LAST_CHUNK
             case _:
                 yield plain(200, completion("from afar"))
 
@@ -74,7 +79,7 @@ def far() -> Iterator[Remote]:
 
 @pytest.fixture(scope="module")
 def server(far: Remote, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    names = ("fine", "waits", "breaks", "limited", "down", "forbids", "silent")
+    names = ("fine", "waits", "breaks", "limited", "down", "forbids", "silent", "full")
     models: dict[str, Any] = {name: remote(far.upstream, model=name, retry={"attempts": 1}) for name in names}
     models["silent"]["timeouts"] = {"first_event": "200ms"}
     models["double"] = {"backend": "scripted", "reply": REPLY, "dimensions": 4}
@@ -104,6 +109,29 @@ def test_chat(client: openai.OpenAI) -> None:
         assert answer.usage is not None
         assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
         assert answer._request_id
+
+
+@pytest.mark.parametrize("wants_usage", [True, False])
+def test_a_whole_answer_to_a_stream(client: openai.OpenAI, wants_usage: bool) -> None:
+    """An upstream that knows no streams: its users see one all the same."""
+    wish: ChatCompletionStreamOptionsParam = {"include_usage": wants_usage}
+    with client.chat.completions.create(
+        model="fine", messages=HI, stream=True, stream_options=wish
+    ) as stream:
+        assert stream.response.headers["content-type"].startswith("text/event-stream")
+        chunks = list(stream)
+    choices = [choice for chunk in chunks for choice in chunk.choices]
+    assert "".join(choice.delta.content or "" for choice in choices) == "from afar"
+    assert choices[-1].finish_reason == "stop"
+    assert {chunk.id for chunk in chunks} == {"chatcmpl-1"}
+    usage = [chunk.usage.total_tokens for chunk in chunks if chunk.usage is not None]
+    assert usage == ([7] if wants_usage else [])
+
+
+def test_a_stream_that_begins_with_an_error(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.InternalServerError, match="full for now") as raised:
+        client.chat.completions.create(model="full", messages=HI, stream=True)
+    assert raised.value.status_code == 503
 
 
 def test_stream(client: openai.OpenAI) -> None:

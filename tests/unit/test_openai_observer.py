@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from headgate.core.call import Usage
 from headgate.dialects import sse
-from headgate.dialects.openai_observer import MAX_BODY, BodyObserver, StreamObserver, observer
+from headgate.dialects.held_body import MAX_BODY, TAIL
+from headgate.dialects.openai_observer import BodyObserver, StreamObserver, observer
 
 DONE = b"data: [DONE]\n\n"
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "prompt_tokens_details": {"cached_tokens": 1}}
@@ -186,6 +187,18 @@ def test_usage_of_a_long_answer_is_read_from_its_end() -> None:
     assert look(text[:-1]).terminal is False
     assert look(b"x" * (MAX_BODY + 1) + b'"usage":{').usage is None
     assert look(b"x" * (MAX_BODY + 1) + b'"usage":{x}').usage is None
+    deep = b"x" * MAX_BODY + b'"usage":' + b'{"a":' * 3000 + b"1" + b"}" * 3000
+    assert look(deep).usage is None
+
+
+def test_of_a_long_answer_only_the_end_is_searched() -> None:
+    usage = json.dumps({"usage": USAGE}).encode()
+    assert look(b"x" * (MAX_BODY + 1), usage, b"x" * (TAIL - len(usage))).usage == READ
+    assert look(b"x" * (MAX_BODY + 1), usage, b"x" * TAIL).usage is None
+
+
+def test_choices_that_are_null_do_not_hide_the_usage() -> None:
+    assert look(json.dumps({"choices": None, "usage": USAGE}).encode()).usage == READ
 
 
 def test_the_factory_chooses() -> None:

@@ -23,9 +23,9 @@ from headgate.core.errors import (
 from headgate.core.operations import Ranked, RerankRequest, RerankResult
 from headgate.dialects.cohere import COHERE_RERANK
 from headgate.dialects.dialect import RerankDialect
+from headgate.dialects.held_body import MAX_BODY
 from headgate.dialects.jina import JINA_RERANK
 from headgate.dialects.json_bodies import MAX_ITEMS
-from headgate.dialects.openai_observer import MAX_BODY
 from headgate.dialects.tei import TEI_RERANK
 
 GIVEN = settings(max_examples=100, deadline=None, database=None)

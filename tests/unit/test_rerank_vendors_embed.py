@@ -52,6 +52,19 @@ def test_a_request_to_cohere_comes_back_as_it_was() -> None:
     assert sent(COHERE_EMBED, cohere(embedding_types=["base64"])) == COHERE
 
 
+@pytest.mark.parametrize("dialect", [COHERE_EMBED, OPENAI_EMBEDDINGS], ids=lambda dialect: dialect.name)
+def test_the_routes_model_goes_before_the_bodys(dialect: EmbedDialect) -> None:
+    texts = "texts" if dialect is COHERE_EMBED else "input"
+    wire = json.dumps({"model": "body", texts: ["a"]}).encode()
+    request = dialect.decode_request(wire, model="route")
+    assert request.model == "route"
+    body, losses = dialect.encode_request(request, model="up")
+    assert (json.loads(body)["model"], losses) == ("up", [])
+    with pytest.raises(InvalidRequest) as caught:
+        dialect.decode_request(json.dumps({"model": "", texts: ["a"]}).encode())
+    assert caught.value.param == "model"
+
+
 def test_cohere_wants_to_know_what_the_texts_are() -> None:
     request = EmbedRequest(model="m", inputs=("a",))
     assert sent(COHERE_EMBED, request)["input_type"] == "search_document"

@@ -225,12 +225,16 @@ class Sampling:
 
 @record(frozen=True, slots=True, kw_only=True)
 class ReasoningOptions:
-    """How much the model may think: an effort word, a budget in tokens, or both."""
+    """How much the model may think: an effort word, a budget in tokens, or both.
+
+    With `effort_only` the word is for the answer as a whole, as Anthropic has it, and asks for no thinking.
+    """
 
     effort: str | None = None
     budget_tokens: int | None = None
     enabled: bool | None = None
     summary: str | None = None
+    effort_only: bool = False
 
 
 @record(frozen=True, slots=True, kw_only=True)

@@ -17,16 +17,22 @@ from headgate.core.loss import Loss
 from headgate.core.operations import EmbedRequest, EmbedResult, RerankRequest, RerankResult
 from headgate.dialects.dialect import EmbedDialect, RerankDialect, WireError
 from headgate.dialects.json_bodies import Fields, decode_object, encode, join, missing, wrong_value
-from headgate.dialects.openai_embeddings import floats, foreign_losses, vector_from_wire
-from headgate.dialects.openai_errors import decode_error, error_headers, error_status
+from headgate.dialects.openai_embeddings import (
+    body_model,
+    floats,
+    foreign_losses,
+    vector_from_wire,
+)
+from headgate.dialects.openai_errors import decode_error, error_in_shape
 from headgate.dialects.ranking import (
     decode_json,
-    known_fields,
+    decode_query,
+    decode_ranked,
+    encode_query,
+    encode_ranked,
     observer,
-    ranked_from_wire,
     text_list,
     usage_from_answer,
-    wanted,
 )
 
 EMBED = "cohere_embed"
@@ -39,8 +45,7 @@ _API_VERSION = {"version": "2"}
 
 def encode_error(error: HeadgateError) -> WireError:
     """`{"message": …}`: all that Cohere's errors have in common."""
-    body = msgspec.json.encode({"message": error.message})
-    return WireError(error_status(error), error_headers(error), body)
+    return error_in_shape(error, {"message": error.message})
 
 
 def decode_embed_request(body: bytes, *, model: str | None = None) -> EmbedRequest:
@@ -51,7 +56,7 @@ def decode_embed_request(body: bytes, *, model: str | None = None) -> EmbedReque
         UnsupportedParameter: images, or vectors of a type that only Cohere can make.
     """
     fields = Fields(decode_object(body))
-    model = model or fields.required_text("model")
+    model = body_model(fields, model)
     inputs = _texts(fields)
     types = fields.items("embedding_types")
     extra: dict[str, Any] = {} if types is None else {"embedding_types": _vector_types(types)}
@@ -184,49 +189,22 @@ def decode_rerank_request(body: bytes, *, model: str | None = None) -> RerankReq
     Raises:
         InvalidRequest: with `param` naming the field ("documents[3]").
     """
-    fields = Fields(decode_object(body))
-    return RerankRequest(
-        model=model or fields.required_text("model"),
-        query=fields.required_text("query"),
-        documents=text_list(fields, "documents"),
-        top_n=fields.integer("top_n", 1),
-        return_documents=fields.boolean("return_documents") or False,
-        extensions=known_fields(RERANK, fields),  # last: what nobody has taken by now
-    )
+    return decode_query(RERANK, body, model, returns_documents=False)
 
 
 def encode_rerank_request(request: RerankRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]:
-    """The request for an upstream. Documents are not asked back: the request has them."""
-    wire: dict[str, Any] = {
-        "model": model or request.model,
-        "query": request.query,
-        "documents": request.documents,
-    }
-    if request.top_n is not None:
-        wire["top_n"] = request.top_n
-    return encode(wire | dict(request.extensions.get(RERANK, {}))), foreign_losses(request.extensions, RERANK)
+    """The request for an upstream."""
+    wire, losses = encode_query(RERANK, request, model)
+    return encode(wire), losses
 
 
 def encode_rerank_result(request: RerankRequest, result: RerankResult) -> bytes:
     """The answer's body. Raises StreamBroken where a document is ranked that the request has not."""
-    results = [
-        {"index": each.index, "relevance_score": each.score}
-        | ({"document": {"text": request.documents[each.index]}} if request.return_documents else {})
-        for each in wanted(request, result)
-    ]
     meta: dict[str, Any] = {"api_version": _API_VERSION, "billed_units": {"search_units": 1}}
     if result.usage.input_tokens is not None:
         meta["tokens"] = {"input_tokens": result.usage.input_tokens}
-    return msgspec.json.encode({"id": result.id or str(uuid.uuid4()), "results": results, "meta": meta})
-
-
-def decode_rerank_result(body: bytes) -> RerankResult:
-    """An upstream's answer of status 200; it does not say the model. Raises StreamBroken, UpstreamError."""
-    value = decode_json(body)
-    fields: dict[str, Any] = value if isinstance(value, dict) else {}
-    ranked = ranked_from_wire(fields.get("results"), "relevance_score")
-    identity = fields.get("id")
-    return RerankResult("", ranked, usage_from_answer(value), identity if isinstance(identity, str) else None)
+    answer = {"id": result.id or str(uuid.uuid4()), "results": encode_ranked(request, result), "meta": meta}
+    return msgspec.json.encode(answer)
 
 
 COHERE_EMBED = EmbedDialect(
@@ -248,7 +226,7 @@ COHERE_RERANK = RerankDialect(
     decode_request=decode_rerank_request,
     encode_request=encode_rerank_request,
     encode_result=encode_rerank_result,
-    decode_result=decode_rerank_result,
+    decode_result=decode_ranked,
     encode_error=encode_error,
     decode_error=decode_error,
     observer=observer,

@@ -14,26 +14,16 @@ from headgate.core.errors import HeadgateError
 from headgate.core.loss import Loss
 from headgate.core.operations import RerankRequest, RerankResult
 from headgate.dialects.dialect import RerankDialect, WireError
-from headgate.dialects.json_bodies import Fields, decode_object, encode
-from headgate.dialects.openai_embeddings import foreign_losses
-from headgate.dialects.openai_errors import decode_error, error_headers, error_status
-from headgate.dialects.ranking import (
-    decode_json,
-    known_fields,
-    observer,
-    ranked_from_wire,
-    text_list,
-    usage_from_answer,
-    wanted,
-)
+from headgate.dialects.json_bodies import encode
+from headgate.dialects.openai_errors import decode_error, error_in_shape
+from headgate.dialects.ranking import decode_query, decode_ranked, encode_query, encode_ranked, observer
 
 NAME = "jina_rerank"
 
 
 def encode_error(error: HeadgateError) -> WireError:
     """`{"detail": …}`."""
-    body = msgspec.json.encode({"detail": error.message})
-    return WireError(error_status(error), error_headers(error), body)
+    return error_in_shape(error, {"detail": error.message})
 
 
 def decode_request(body: bytes, *, model: str | None = None) -> RerankRequest:
@@ -42,60 +32,25 @@ def decode_request(body: bytes, *, model: str | None = None) -> RerankRequest:
     Raises:
         InvalidRequest: with `param` naming the field ("documents[3].text").
     """
-    fields = Fields(decode_object(body))
-    returns = fields.boolean("return_documents")
-    return RerankRequest(
-        model=model or fields.required_text("model"),
-        query=fields.required_text("query"),
-        documents=text_list(fields, "documents"),
-        top_n=fields.integer("top_n", 1),
-        return_documents=True if returns is None else returns,
-        extensions=known_fields(NAME, fields),  # last: what nobody has taken by now
-    )
+    return decode_query(NAME, body, model, returns_documents=True)
 
 
 def encode_request(request: RerankRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]:
-    """The request for an upstream. Documents are not asked back: the request has them."""
-    wire: dict[str, Any] = {
-        "model": model or request.model,
-        "query": request.query,
-        "documents": request.documents,
-        "return_documents": False,
-    }
-    if request.top_n is not None:
-        wire["top_n"] = request.top_n
-    return encode(wire | dict(request.extensions.get(NAME, {}))), foreign_losses(request.extensions, NAME)
+    """The request for an upstream, which gives the documents back unless it is told not to."""
+    wire, losses = encode_query(NAME, request, model)
+    return encode({"return_documents": False} | wire), losses
 
 
 def encode_result(request: RerankRequest, result: RerankResult) -> bytes:
     """The answer's body. Raises StreamBroken where a document is ranked that the request has not."""
-    results = [
-        {"index": each.index, "relevance_score": each.score}
-        | ({"document": {"text": request.documents[each.index]}} if request.return_documents else {})
-        for each in wanted(request, result)
-    ]
     tokens = result.usage.input_tokens or 0
     answer: dict[str, Any] = {
         "model": result.model or request.model,
         "object": "list",
         "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        "results": results,
+        "results": encode_ranked(request, result),
     }
     return msgspec.json.encode(answer if result.id is None else {"id": result.id, **answer})
-
-
-def decode_result(body: bytes) -> RerankResult:
-    """An upstream's answer of status 200. Raises StreamBroken, UpstreamError."""
-    value = decode_json(body)
-    fields: dict[str, Any] = value if isinstance(value, dict) else {}
-    ranked = ranked_from_wire(fields.get("results"), "relevance_score")
-    model, identity = (fields.get(key) for key in ("model", "id"))
-    return RerankResult(
-        model if isinstance(model, str) else "",
-        ranked,
-        usage_from_answer(value),
-        identity if isinstance(identity, str) else None,
-    )
 
 
 JINA_RERANK = RerankDialect(
@@ -105,7 +60,7 @@ JINA_RERANK = RerankDialect(
     decode_request=decode_request,
     encode_request=encode_request,
     encode_result=encode_result,
-    decode_result=decode_result,
+    decode_result=decode_ranked,
     encode_error=encode_error,
     decode_error=decode_error,
     observer=observer,

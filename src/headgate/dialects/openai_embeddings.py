@@ -49,9 +49,7 @@ def decode_request(body: bytes, *, model: str | None = None) -> EmbedRequest:
         InvalidRequest: with `param` naming the field ("input[3]").
     """
     fields = Fields(decode_object(body))
-    model = model or fields.required_text("model")
-    if not model:
-        raise wrong_value("model", "it must not be empty")
+    model = body_model(fields, model)
     inputs = read_inputs(fields.take("input"), "input")
     known = fields.peek("encoding_format") is not None
     extra = {"encoding_format": fields.word("encoding_format", _FORMATS)} if known else {}
@@ -59,6 +57,17 @@ def decode_request(body: bytes, *, model: str | None = None) -> EmbedRequest:
     extra |= {key: value for key, value in fields.rest().items() if value is not None}
     extensions = {NAME: extra} if extra else {}
     return EmbedRequest(model=model, inputs=inputs, dimensions=dimensions, user=user, extensions=extensions)
+
+
+def body_model(fields: Fields, given: str | None) -> str:
+    """The model that a request names; `given`, where the route holds it, goes before."""
+    named = fields.text("model")
+    model = named if given is None else given
+    if model is None:
+        raise missing(fields.param("model"))
+    if not model:
+        raise wrong_value(fields.param("model"), "it must not be empty")
+    return model
 
 
 def read_inputs(value: object, param: str) -> tuple[str, ...] | tuple[tuple[int, ...], ...]:

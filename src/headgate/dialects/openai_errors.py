@@ -32,6 +32,11 @@ def encode_error(error: HeadgateError) -> WireError:
     return WireError(error_status(error), error_headers(error), encode_error_body(error))
 
 
+def error_in_shape(error: HeadgateError, body: Mapping[str, str]) -> WireError:
+    """An answer of the same status and headers, whose body is another vendor's."""
+    return WireError(error_status(error), error_headers(error), msgspec.json.encode(body))
+
+
 def error_status(error: HeadgateError) -> int:
     return error.status if 400 <= error.status <= 599 else 502
 

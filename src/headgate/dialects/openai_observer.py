@@ -13,11 +13,8 @@ from headgate.core.call import Usage
 from headgate.core.errors import StreamBroken
 from headgate.dialects import sse
 from headgate.dialects.chunk_template import ANY_TEXT, ChunkTemplate
+from headgate.dialects.held_body import HeldBody
 from headgate.dialects.openai_usage import usage_from_wire
-
-MAX_BODY = 1024 * 1024
-"""Bytes of a plain answer that are kept to be parsed at its end; of a longer one only the end is."""
-TAIL = 16 * 1024
 
 _CHOICES = 1024
 """Choices of one stream that are told apart; no vendor gives more."""
@@ -32,7 +29,7 @@ class _Choice(msgspec.Struct):
 
 
 class _Chunk(msgspec.Struct):
-    choices: list[_Choice] = []
+    choices: list[_Choice] | None = None
     usage: dict[str, Any] | None = None
     error: Any = None
 
@@ -62,7 +59,7 @@ class _Notes:
             return True
         except ValueError:
             return False
-        for choice in chunk.choices:
+        for choice in chunk.choices or ():
             index = choice.index if type(choice.index) is int and 0 <= choice.index < _CHOICES else 0
             self.seen.add(index)
             if choice.finish_reason:
@@ -152,31 +149,22 @@ class BodyObserver(_Notes):
     `terminal`, after `end()`: the JSON is complete; of an answer above MAX_BODY, that it ends in a bracket.
     """
 
-    __slots__ = ("_chunks", "_long", "_size")
+    __slots__ = ("_held",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._long = False
+        self._held = HeldBody()
 
     def feed(self, data: bytes) -> None:
-        self._chunks.append(data)
-        self._size += len(data)
-        if self._size > MAX_BODY:
-            self._long = True
-            tail = b"".join(self._chunks)[-TAIL:]
-            self._chunks = [tail]
-            self._size = len(tail)
+        self._held.feed(data)
 
     def end(self) -> None:
-        body = b"".join(self._chunks)
-        self._chunks.clear()
-        if self._long:
+        body, whole = self._held.take()
+        if whole:
+            self.terminal = self._note(body)
+        else:
             self.terminal = body.rstrip().endswith((b"}", b"]"))
             self._read_end(body)
-        else:
-            self.terminal = self._note(body)
 
     def _read_end(self, tail: bytes) -> None:
         """Usage stands last in these answers."""
@@ -201,7 +189,7 @@ def object_after(tail: bytes, key: bytes) -> dict[str, Any] | None:
         return None
     try:
         return _USAGE.decode(tail[start : index + 1])
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

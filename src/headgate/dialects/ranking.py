@@ -1,4 +1,7 @@
-"""What the rerank dialects share: documents and scores as JSON, and usage in the vendors' several places."""
+"""What the rerank dialects share: documents and scores as JSON, and usage in the vendors' several places.
+
+Requests and answers of Cohere and Jina have the same fields; TEI's have names of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from typing_extensions import override
 
 from headgate.core.call import Usage
 from headgate.core.errors import StreamBroken
+from headgate.core.loss import Loss
 from headgate.core.messages import Extensions
 from headgate.core.operations import Ranked, RerankRequest, RerankResult
-from headgate.dialects.json_bodies import Fields, join, missing, wrong_type, wrong_value
+from headgate.dialects.json_bodies import Fields, decode_object, join, missing, wrong_type, wrong_value
+from headgate.dialects.openai_embeddings import body_model, foreign_losses
 from headgate.dialects.openai_errors import error_from_value
 from headgate.dialects.openai_observer import BodyObserver, object_after
 
@@ -40,6 +45,75 @@ def _text(item: object, path: str) -> str:
     if unknown := sorted(fields.rest()):
         raise wrong_value(join(path, unknown[0]), "only texts can be handed on to this model's target")
     return text
+
+
+def decode_query(name: str, body: bytes, model: str | None, *, returns_documents: bool) -> RerankRequest:
+    """A request of the dialect `name`, as Cohere and Jina have it.
+
+    Args:
+        model: in place of the body's own, where the route holds it.
+        returns_documents: what is meant where the request does not say.
+
+    Raises:
+        InvalidRequest: with `param` naming the field ("documents[3].text").
+    """
+    fields = Fields(decode_object(body))
+    returns = fields.boolean("return_documents")
+    return RerankRequest(
+        model=body_model(fields, model),
+        query=fields.required_text("query"),
+        documents=text_list(fields, "documents"),
+        top_n=fields.integer("top_n", 1),
+        return_documents=returns_documents if returns is None else returns,
+        extensions=known_fields(name, fields),  # last: what nobody has taken by now
+    )
+
+
+def encode_query(name: str, request: RerankRequest, model: str | None) -> tuple[dict[str, Any], list[Loss]]:
+    """The request for an upstream of the dialect `name`, and what had no place in it.
+
+    Documents are not asked back: the request has them.
+    """
+    wire: dict[str, Any] = {
+        "model": model or request.model,
+        "query": request.query,
+        "documents": request.documents,
+    }
+    if request.top_n is not None:
+        wire["top_n"] = request.top_n
+    return wire | dict(request.extensions.get(name, {})), foreign_losses(request.extensions, name)
+
+
+def encode_ranked(request: RerankRequest, result: RerankResult) -> list[dict[str, Any]]:
+    """The list of an answer, with the documents where they were asked for.
+
+    Raises:
+        StreamBroken: a document that the request has not.
+    """
+    return [
+        {"index": each.index, "relevance_score": each.score}
+        | ({"document": {"text": request.documents[each.index]}} if request.return_documents else {})
+        for each in wanted(request, result)
+    ]
+
+
+def decode_ranked(body: bytes) -> RerankResult:
+    """An upstream's answer of status 200; Cohere's does not say the model.
+
+    Raises:
+        StreamBroken: it is not what was asked for.
+        UpstreamError: it holds an error instead.
+    """
+    value = decode_json(body)
+    fields: dict[str, Any] = value if isinstance(value, dict) else {}
+    ranked = ranked_from_wire(fields.get("results"), "relevance_score")
+    model, identity = (fields.get(key) for key in ("model", "id"))
+    return RerankResult(
+        model if isinstance(model, str) else "",
+        ranked,
+        usage_from_answer(value),
+        identity if isinstance(identity, str) else None,
+    )
 
 
 def known_fields(name: str, fields: Fields) -> Extensions:

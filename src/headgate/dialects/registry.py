@@ -18,7 +18,7 @@ DIALECTS: Mapping[str, str] = {
     "gemini_embed": "headgate.dialects.gemini:GEMINI_EMBED",
     "gemini_embed_batch": "headgate.dialects.gemini:GEMINI_EMBED_BATCH",
     "converse": "headgate.dialects.bedrock:CONVERSE",
-    "invoke_anthropic": "headgate.dialects.bedrock:INVOKE_ANTHROPIC",
+    "invoke_anthropic": "headgate.dialects.bedrock.invoke_anthropic:INVOKE_ANTHROPIC",
     "openai_completions": "headgate.dialects.openai_completions:OPENAI_COMPLETIONS",
     "openai_responses": "headgate.dialects.openai_responses:OPENAI_RESPONSES",
     "openai_embeddings": "headgate.dialects.openai_embeddings:OPENAI_EMBEDDINGS",

@@ -17,7 +17,7 @@ from headgate.core.operations import EmbedRequest, EmbedResult, RerankRequest, R
 from headgate.dialects.dialect import EmbedDialect, RerankDialect, WireError
 from headgate.dialects.json_bodies import Fields, decode_object, encode
 from headgate.dialects.openai_embeddings import floats, foreign_losses, read_inputs, vector_from_wire
-from headgate.dialects.openai_errors import decode_error, error_headers, error_status
+from headgate.dialects.openai_errors import decode_error, error_in_shape, error_status
 from headgate.dialects.ranking import (
     decode_json,
     known_fields,
@@ -38,8 +38,7 @@ def encode_error(error: HeadgateError) -> WireError:
     """`{"error": …, "error_type": …}`."""
     status = error_status(error)
     kind = _ERROR_TYPES.get(status, "Validation" if status < 500 else "Backend")
-    body = msgspec.json.encode({"error": error.message, "error_type": kind})
-    return WireError(status, error_headers(error), body)
+    return error_in_shape(error, {"error": error.message, "error_type": kind})
 
 
 def decode_embed_request(body: bytes, *, model: str | None = None) -> EmbedRequest:

@@ -31,7 +31,7 @@ ANSWER = {
 
 
 def test_it_reaches_an_upstream_of_the_same_dialect_unchanged_in_meaning() -> None:
-    payload = agent_payload()
+    payload = agent_payload(model="coder")
     wire, losses = encode_request(decode_request(json.dumps(payload).encode()))
     assert losses == []
     assert meaning(json.loads(wire)) == meaning(payload)
@@ -43,7 +43,7 @@ def test_the_answer_comes_back_and_the_second_turn_with_results_and_signatures_w
     content = json.loads(answer)["content"]
     assert bare(content) == ANSWER["content"]
     TypeAdapter(Message).validate_json(answer)
-    payload = next_turn(agent_payload(), content)
+    payload = next_turn(agent_payload(model="coder"), content)
     request = decode_request(json.dumps(payload).encode())
     signatures = [
         part.signature
@@ -61,8 +61,17 @@ def test_an_older_model_gets_the_system_turn_as_a_user_turn_in_its_place() -> No
     payload = agent_payload(model="claude-sonnet-4-5")
     wire, losses = encode_request(decode_request(json.dumps(payload).encode()))
     assert [(loss.path, loss.reason.split(":")[0]) for loss in losses] == [
-        ("messages[1]", "moved to a user's turn")
+        ("messages[1]", "moved to a user's turn"),
+        ("reasoning.effort", "the budget says how much the model may think"),
     ]
     turns = json.loads(wire)["messages"]
     assert turns[1] == {"role": "user", "content": "The user has switched to plan mode."}
     assert "plan mode" not in json.dumps(json.loads(wire)["system"])
+
+
+def test_a_newer_model_is_told_how_hard_to_think_in_its_own_way() -> None:
+    wire, losses = encode_request(decode_request(json.dumps(agent_payload()).encode()))
+    told = json.loads(wire)
+    assert (told["thinking"], told["output_config"]) == ({"type": "adaptive"}, {"effort": "high"})
+    assert "temperature" not in told  # 1, the default, goes without saying
+    assert [loss.path for loss in losses] == ["reasoning.budget_tokens"]

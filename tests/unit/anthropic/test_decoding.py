@@ -242,13 +242,18 @@ def test_tool_choice(wire: dict[str, Any], choice: ToolChoice, parallel: bool | 
         ),
         (
             {"thinking": {"type": "between_tools"}},
-            {"enabled": True},
+            {"enabled": False},
             {"thinking": {"type": "between_tools"}},
         ),
         (
             {"output_config": {"effort": "max", "task_budget": 5}},
-            {"effort": "max"},
+            {"effort": "max", "effort_only": True},
             {"output_config": {"task_budget": 5}},
+        ),
+        (
+            {"output_config": {"effort": "max"}, "thinking": {"type": "adaptive"}},
+            {"effort": "max", "enabled": True},
+            {},
         ),
     ],
 )

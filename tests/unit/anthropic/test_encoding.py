@@ -30,7 +30,7 @@ from headgate.core.messages import (
     ToolResult,
 )
 from headgate.dialects.anthropic import decode_count_request, encode_count_request
-from headgate.dialects.anthropic.request_encoder import takes_system_turns
+from headgate.dialects.anthropic.profile import ANTHROPIC
 from tests.support.agent_payload import PDF, PNG, agent_payload
 from tests.unit.anthropic.wire import sent
 
@@ -79,6 +79,9 @@ def test_a_later_system_message_stays_where_the_model_takes_it() -> None:
     [
         ("claude-opus-4-8", True),
         ("claude-fable-5", True),
+        ("claude-haiku-5-5", True),
+        ("claude-sonnet-5-5", True),
+        ("claude-sonnet-5", False),
         ("somebody-elses", True),
         ("claude-sonnet-4-5-20250929", False),
         ("anthropic.claude-3-7-sonnet", False),
@@ -87,7 +90,7 @@ def test_a_later_system_message_stays_where_the_model_takes_it() -> None:
     ],
 )
 def test_which_models_take_system_turns(model: str, takes: bool) -> None:
-    assert takes_system_turns(model) is takes
+    assert ANTHROPIC.for_model(model).system_turns is takes
 
 
 def test_nothing_but_a_system_prompt_becomes_a_question() -> None:
@@ -335,8 +338,26 @@ def test_what_has_no_place_is_reported(fields: dict[str, Any], paths: str) -> No
 def test_reasoning(options: ReasoningOptions, thinking: Any, config: Any) -> None:
     wire, losses = sent(HI, reasoning=options)
     assert (wire.get("thinking"), wire.get("output_config")) == (thinking, config)
-    assert wire["max_tokens"] == 4096 + max(0, options.budget_tokens or 0)
     assert losses == []
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "limit"),
+    [
+        ("m", ReasoningOptions(budget_tokens=2048), 4096 + 2048),
+        ("m", ReasoningOptions(effort="low", enabled=True), 4096 + 1024),
+        ("m", ReasoningOptions(enabled=True), 4096 + 8192),
+        ("m", None, 4096),
+        ("claude-opus-4-8", ReasoningOptions(effort="max"), 4096 + 24576),
+        ("claude-opus-4-8", ReasoningOptions(effort="max", effort_only=True), 4096),
+        ("claude-opus-4-8", None, 4096),
+        ("claude-opus-5", None, 4096 + 24576),
+        ("claude-opus-5", ReasoningOptions(enabled=False), 4096),
+        ("claude-opus-4-1", ReasoningOptions(budget_tokens=30_000), 32_000),
+    ],
+)
+def test_the_limit_leaves_room_for_thoughts(model: str, options: ReasoningOptions | None, limit: int) -> None:
+    assert sent(HI, model=model, reasoning=options)[0]["max_tokens"] == limit
 
 
 def test_tools_and_choice() -> None:

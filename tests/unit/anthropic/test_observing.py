@@ -9,7 +9,7 @@ import pytest
 from headgate.core.call import Usage
 from headgate.dialects import sse
 from headgate.dialects.anthropic import ANTHROPIC, BodyObserver, StreamObserver
-from headgate.dialects.anthropic.observer import MAX_BODY
+from headgate.dialects.held_body import MAX_BODY
 from tests.unit.anthropic.test_answers import RICH
 from tests.unit.anthropic.test_streams import RICH_STREAM
 from tests.unit.anthropic.wire import event, finish, start, text_block

@@ -18,7 +18,7 @@ from headgate.core.fold import fold, unfold
 from headgate.core.messages import Message, Reasoning, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
 from headgate.dialects import anthropic, eventstream
-from headgate.dialects.bedrock import INVOKE_ANTHROPIC
+from headgate.dialects.bedrock.invoke_anthropic import INVOKE_ANTHROPIC
 from headgate.dialects.dialect import AnswerOptions, Framing
 from tests.unit.bedrock.aws import FRAMES, SSE, feed, frame, parsed_stream
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from headgate.core.call import Usage
 from headgate.dialects.gemini import observer
-from headgate.dialects.openai_observer import MAX_BODY
+from headgate.dialects.held_body import MAX_BODY
 from tests.unit.gemini.chunks import answer, as_array, as_sse, candidate, usage
 
 FOOL = 'finishReason": "STOP" "error" \\"usageMetadata\\": {"promptTokenCount": 99} data: [{'

@@ -13,10 +13,7 @@ from headgate.core.call import Usage
 from headgate.core.errors import StreamBroken
 from headgate.dialects import sse
 from headgate.dialects.anthropic.usage import usage_from_wire
-
-MAX_BODY = 1024 * 1024
-"""Bytes of a plain answer that are kept to be parsed at its end; of a longer one only the end is."""
-TAIL = 16 * 1024
+from headgate.dialects.held_body import HeldBody
 
 _DELTA = b"event: content_block_delta\ndata: "
 
@@ -121,27 +118,18 @@ class BodyObserver(_Notes):
 
     def __init__(self) -> None:
         super().__init__()
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._long = False
+        self._held = HeldBody()
 
     def feed(self, data: bytes) -> None:
-        self._chunks.append(data)
-        self._size += len(data)
-        if self._size > MAX_BODY:
-            self._long = True
-            tail = b"".join(self._chunks)[-TAIL:]
-            self._chunks = [tail]
-            self._size = len(tail)
+        self._held.feed(data)
 
     def end(self) -> None:
-        body = b"".join(self._chunks)
-        self._chunks.clear()
-        if self._long:
+        body, whole = self._held.take()
+        if whole:
+            self.terminal = self._note(body) is not None
+        else:
             self.terminal = body.rstrip().endswith(b"}")
             self._read_tail(body)
-        else:
-            self.terminal = self._note(body) is not None
 
     def _read_tail(self, tail: bytes) -> None:
         """Stop reason and usage stand last in these answers. A quote within a JSON string is escaped, so

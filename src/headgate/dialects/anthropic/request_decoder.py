@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from headgate.core.messages import (
@@ -72,12 +73,8 @@ def _decode(fields: Fields, model: str | None, stream: bool | None, answered: bo
     reasoning, thinking = _thinking(fields)
     response_format, effort, output = _output(fields)
     if effort is not None:
-        reasoning = ReasoningOptions(
-            effort=effort,
-            budget_tokens=reasoning.budget_tokens if reasoning else None,
-            enabled=reasoning.enabled if reasoning else None,
-            summary=reasoning.summary if reasoning else None,
-        )
+        known = ReasoningOptions(effort_only=True) if reasoning is None else reasoning
+        reasoning = replace(known, effort=effort)
     user, metadata = _metadata(fields)
     return ChatRequest(
         model=name,
@@ -175,6 +172,8 @@ def _thinking(fields: Fields) -> tuple[ReasoningOptions | None, dict[str, Any]]:
             options = ReasoningOptions(enabled=True, summary=summary)
         case "disabled":
             options = ReasoningOptions(enabled=False, summary=summary)
+        case "between_tools":  # what stops some models from thinking
+            return ReasoningOptions(enabled=False, summary=summary), {"type": kind, **thinking.rest()}
         case _:  # a newer way to think: the upstream's to judge
             return ReasoningOptions(enabled=True, summary=summary), {"type": kind, **thinking.rest()}
     return options, thinking.rest()

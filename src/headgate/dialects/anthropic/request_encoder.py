@@ -6,31 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from headgate.core.loss import Loss
-from headgate.core.messages import ChatRequest, ReasoningOptions, ResponseFormat, Sampling, Tool
+from headgate.core.messages import ChatRequest, ResponseFormat, Sampling, Tool, ToolChoice
 from headgate.dialects.anthropic.message_encoder import MessageEncoder, check_tool_results
+from headgate.dialects.anthropic.profile import ANTHROPIC, Profile
+from headgate.dialects.anthropic.thinking import room, settle
 from headgate.dialects.anthropic.vocabulary import NAME, cache_to_wire, foreign_losses, own
 from headgate.dialects.json_bodies import encode
-
-DEFAULT_MAX_TOKENS = 4096
-"""This API wants a limit. Every model that it serves can write this much; on top of a thinking budget."""
-
-MIN_BUDGET = 1024
-"""Tokens; the API takes no smaller thinking budget."""
-
-_NO_SYSTEM_TURNS = (
-    "claude-2",
-    "claude-3",
-    "claude-haiku-4",
-    "claude-instant",
-    "claude-opus-4-0",
-    "claude-opus-4-1",
-    "claude-opus-4-2",
-    "claude-opus-4-5",
-    "claude-opus-4-6",
-    "claude-opus-4-7",
-    "claude-sonnet-4",
-)
-"""In the names of the models that refuse system messages among the turns: those before Opus 4.8."""
 
 _TIERS: Mapping[str, str] = {"auto": "auto", "default": "standard_only", "standard_only": "standard_only"}
 _COUNTED = frozenset(
@@ -51,50 +32,60 @@ _COUNTED = frozenset(
 """Fields of `count_tokens`; the others do not change the count."""
 
 
-def encode_request(request: ChatRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]:
+def encode_request(
+    request: ChatRequest, *, model: str | None = None, profile: Profile = ANTHROPIC
+) -> tuple[bytes, list[Loss]]:
     """The body for `/v1/messages`, and what had no place in it.
 
     Args:
         request: what to ask.
-        model: the upstream's name for the model, where it differs from the request's.
+        model: the upstream's name for the model, by which it is known what it takes.
+        profile: what this upstream's models take.
 
     Raises:
         InvalidRequest: what this API can't be asked at all: no turn, an empty user's message, a tool result
             without its call or a call without its result.
     """
-    wire, losses = _encode(request, model)
+    wire, losses = _encode(request, model, profile)
     return encode(wire), losses
 
 
-def encode_count_request(request: ChatRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]:
+def encode_count_request(
+    request: ChatRequest, *, model: str | None = None, profile: Profile = ANTHROPIC
+) -> tuple[bytes, list[Loss]]:
     """The body for `/v1/messages/count_tokens`. What does not change the count is left out, and no loss.
 
     Raises:
         InvalidRequest: as `encode_request`.
     """
-    wire, losses = _encode(request, model)
+    wire, losses = _encode(request, model, profile)
     prompt = [loss for loss in losses if loss.path.startswith(("messages", "tools", "tool_choice"))]
     return encode({key: value for key, value in wire.items() if key in _COUNTED}), prompt
 
 
-def takes_system_turns(model: str) -> bool:
-    """Whether the model takes `role: "system"` among the turns; a model that is not known is taken to."""
-    return not any(name in model for name in _NO_SYSTEM_TURNS)
-
-
-def _encode(request: ChatRequest, model: str | None) -> tuple[dict[str, Any], list[Loss]]:
+def _encode(request: ChatRequest, model: str | None, profile: Profile) -> tuple[dict[str, Any], list[Loss]]:
     losses = list(foreign_losses(request.extensions, ""))
     extra = own(request.extensions)
     name = model or request.model
     if "thread" not in extra:  # of a stored conversation only the new turns are sent
         check_tool_results(request.messages)
-    system, turns = MessageEncoder(losses, takes_system_turns(name)).encode(request.messages)
-    wire: dict[str, Any] = {"model": name, "max_tokens": _max_tokens(request), "messages": turns}
+    family = profile.for_model(name)
+    system, turns = MessageEncoder(losses, family.system_turns).encode(request.messages)
+    told = settle(request, family, NAME, losses)
+    limit = told.sampling.max_tokens
+    wire: dict[str, Any] = {
+        "model": name,
+        "max_tokens": room(told, request.reasoning, family) if limit is None else limit,
+        "messages": turns,
+    }
     if system is not None:
         wire["system"] = system
-    _put_sampling(request.sampling, wire, losses)
-    _put_tools(request, wire, losses)
-    _put_reasoning(request.reasoning or ReasoningOptions(), wire, extra, losses)
+    _put_sampling(told.sampling, wire, losses)
+    _put_tools(request, told.choice, wire, losses)
+    if told.effort is not None:
+        wire["output_config"] = {"effort": told.effort}
+    if told.thinking is not None:
+        wire["thinking"] = told.thinking
     if request.response_format is not None:
         _put_format(request.response_format, wire, losses)
     if request.stream:
@@ -105,13 +96,6 @@ def _encode(request: ChatRequest, model: str | None) -> tuple[dict[str, Any], li
         if isinstance(inner, dict):
             wire[key] = wire.get(key, {}) | inner
     return wire | extra, losses
-
-
-def _max_tokens(request: ChatRequest) -> int:
-    if request.sampling.max_tokens is not None:
-        return request.sampling.max_tokens
-    budget = request.reasoning.budget_tokens if request.reasoning else None
-    return DEFAULT_MAX_TOKENS + max(0, budget or 0)
 
 
 def _put_sampling(sampling: Sampling, wire: dict[str, Any], losses: list[Loss]) -> None:
@@ -141,38 +125,6 @@ def _put_sampling(sampling: Sampling, wire: dict[str, Any], losses: list[Loss]) 
     ]
 
 
-def _put_reasoning(
-    options: ReasoningOptions, wire: dict[str, Any], extra: Mapping[str, Any], losses: list[Loss]
-) -> None:
-    effort = options.effort
-    thinking = _thinking(options, losses)
-    if effort == "none":
-        thinking, effort = {"type": "disabled"}, None
-    elif effort == "minimal":
-        effort = "low"
-        losses.append(Loss("reasoning.effort", "sent as 'low', the least that the dialect has"))
-    if effort is not None:
-        wire["output_config"] = {"effort": effort}
-    if options.summary is not None and options.summary != "none":
-        if thinking is not None:
-            thinking["display"] = "summarized"
-        elif "thinking" not in extra:
-            losses.append(Loss("reasoning.summary", "a summary is shown only where thinking is asked for"))
-    if thinking is not None:
-        wire["thinking"] = thinking
-
-
-def _thinking(options: ReasoningOptions, losses: list[Loss]) -> dict[str, Any] | None:
-    budget = options.budget_tokens
-    if options.enabled is False or budget == 0:
-        return {"type": "disabled"}
-    if budget is not None and budget > 0:
-        if budget < MIN_BUDGET:
-            losses.append(Loss("reasoning.budget_tokens", f"sent as {MIN_BUDGET}, the least that is taken"))
-        return {"type": "enabled", "budget_tokens": max(budget, MIN_BUDGET)}
-    return {"type": "adaptive"} if options.enabled or budget is not None else None
-
-
 def _put_format(wanted: ResponseFormat, wire: dict[str, Any], losses: list[Loss]) -> None:
     """The name is a label that this API has no use for, and it always holds to the schema."""
     losses += foreign_losses(wanted.extensions, "response_format")
@@ -187,7 +139,9 @@ def _put_format(wanted: ResponseFormat, wire: dict[str, Any], losses: list[Loss]
     wire["output_config"] = wire.get("output_config", {}) | {"format": form}
 
 
-def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -> None:
+def _put_tools(
+    request: ChatRequest, choice: ToolChoice | None, wire: dict[str, Any], losses: list[Loss]
+) -> None:
     tools = []
     for index, tool in enumerate(request.tools):
         path = tool.place(index)
@@ -198,7 +152,7 @@ def _put_tools(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -
         tools.append(_tool(tool))
     if tools:
         wire["tools"] = tools
-    choice, parallel = request.tool_choice, request.parallel_tool_calls
+    parallel = request.parallel_tool_calls
     if choice is not None:
         losses += foreign_losses(choice.extensions, "tool_choice")
         mode = "any" if choice.mode == "required" else choice.mode

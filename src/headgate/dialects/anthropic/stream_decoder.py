@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import msgspec
+from typing_extensions import override
 
-from headgate.core.errors import HeadgateError, StreamBroken
+from headgate.core.errors import StreamBroken
 from headgate.core.events import (
     ChatEvent,
     DeltaField,
-    Failed,
     Finished,
     PartCited,
     PartDelta,
@@ -21,14 +21,15 @@ from headgate.core.events import (
     Stop,
     UsageReported,
 )
-from headgate.core.fold import unfold
 from headgate.core.messages import Opaque, Part, Reasoning, Text, ToolCall
+from headgate.core.result import ChatResult
 from headgate.dialects import sse
 from headgate.dialects.anthropic.answer_blocks import part_from_block
 from headgate.dialects.anthropic.errors import error_from_value
 from headgate.dialects.anthropic.result_codec import decode_result, started
 from headgate.dialects.anthropic.usage import usage_from_wire
 from headgate.dialects.anthropic.vocabulary import NAME, citation_from_wire, stop_from_wire, unknown_word
+from headgate.dialects.sse_answers import SseAnswerDecoder, decode_event
 
 DELTA_START = b"event: content_block_delta\ndata: "
 """How nearly every event of a stream begins."""
@@ -77,69 +78,35 @@ class _Block:
     whole_input: str = ""
 
 
-class StreamDecoder:
-    """Bytes in at any split, events out; the last is Finished or Failed, and nothing follows it.
-
-    Tolerated, because servers that call themselves compatible do it: several blocks open at once; no
-    `event` lines; the input of a tool call whole in its first event; a whole JSON answer where a stream was
-    asked for. Not tolerated: an end before `message_stop`.
+class StreamDecoder(SseAnswerDecoder):
+    """Tolerated, because servers that call themselves compatible do it: several blocks open at once; no
+    `event` lines; the input of a tool call whole in its first event. Not tolerated: an end before
+    `message_stop`.
     """
 
     def __init__(self, content_type: str = sse.CONTENT_TYPE) -> None:
-        self._sse = sse.Decoder()
-        self._json = bytearray() if content_type.startswith("application/json") else None
+        super().__init__()
+        if content_type.startswith("application/json"):
+            self._json = bytearray()
         self._blocks: dict[int, _Block] = {}
         self._parts = 0
         self._started = False
-        self._ended = False
         self._stop = Stop("other")
         self._usage: dict[str, Any] = {}
         self._extra: dict[str, Any] = {}
 
-    def feed(self, data: bytes) -> list[ChatEvent]:
-        if self._ended:
-            return []
-        if self._json is not None:
-            return self._keep_json(self._json, data)
-        events: list[ChatEvent] = []
-        try:
-            if self._sse.idle and data.endswith(b"\n\n") and b"\r" not in data:
-                for block in data[:-2].split(b"\n\n"):
-                    if not (block.startswith(DELTA_START) and self._quick(block[_HEAD:], events)):
-                        self._read(block + b"\n\n", events)
-            else:
-                self._read(data, events)
-        except HeadgateError as error:
-            self._fail(error, events)
-        return events
+    @override
+    def _read(self, data: bytes, events: list[ChatEvent]) -> None:
+        if not self._sse.idle or not data.endswith(b"\n\n") or b"\r" in data:
+            super()._read(data, events)
+            return
+        for block in data[:-2].split(b"\n\n"):
+            if not (block.startswith(DELTA_START) and self._quick(block[_HEAD:], events)):
+                super()._read(block + b"\n\n", events)
 
-    def end(self) -> list[ChatEvent]:
-        """The upstream's body is over. Gives the terminal event if it has not come yet."""
-        events: list[ChatEvent] = []
-        if self._ended:
-            return events
-        try:
-            if self._json is not None:
-                events = unfold(decode_result(bytes(self._json)))
-                self._ended = True
-                return events
-            for event in self._sse.end():
-                self._take(event, events)
-            if not self._ended:
-                raise StreamBroken(
-                    "The upstream's stream ended before the answer was complete.", code="upstream_stream_cut"
-                )
-        except HeadgateError as error:
-            self._fail(error, events)
-        return events
-
-    def _keep_json(self, kept: bytearray, data: bytes) -> list[ChatEvent]:
-        kept += data
-        events: list[ChatEvent] = []
-        if len(kept) > self._sse.limit:
-            message = f"The upstream sent an answer of more than {self._sse.limit:,} bytes."
-            self._fail(StreamBroken(message, code="upstream_event_too_large"), events)
-        return events
+    @override
+    def _whole(self, body: bytes) -> ChatResult:
+        return decode_result(body)
 
     def _quick(self, data: bytes, events: list[ChatEvent]) -> bool:
         """Read the most frequent event. False if it is not what it seems, or not for an open part."""
@@ -159,21 +126,13 @@ class StreamDecoder:
                 block.whole_input = ""
         return True
 
-    def _read(self, data: bytes, events: list[ChatEvent]) -> None:
-        for event in self._sse.feed(data):
-            self._take(event, events)
-
+    @override
     def _take(self, event: sse.ServerSentEvent, events: list[ChatEvent]) -> None:
         if self._ended:
             return
         if self._quick(event.data, events):
             return
-        try:
-            value = msgspec.json.decode(event.data)
-        except (ValueError, RecursionError):
-            raise StreamBroken("The upstream sent an event that is not JSON.") from None
-        if not isinstance(value, dict):
-            raise StreamBroken("The upstream sent an event that is not a JSON object.")
+        value = decode_event(event.data)
         kind = value.get("type")
         if kind == "error" or event.event == "error":
             raise error_from_value(value)
@@ -282,10 +241,6 @@ class StreamDecoder:
         extra = self._extra | unknown_word(self._stop)
         events.append(Finished((self._stop,), {NAME: extra} if extra else {}))
         self._ended = True
-
-    def _fail(self, error: HeadgateError, events: list[ChatEvent]) -> None:
-        self._ended = True
-        events.append(Failed(error))
 
 
 _STEPS = {

@@ -1,10 +1,9 @@
-"""Amazon Bedrock: Converse, and InvokeModel with bodies in Anthropic's form."""
+"""Amazon Bedrock: Converse. The body forms of InvokeModel have modules of their own, `invoke_…`."""
 
 from urllib.parse import quote
 
 from headgate.core.call import Operation
-from headgate.dialects import anthropic, eventstream, sse
-from headgate.dialects.bedrock import invoke
+from headgate.dialects import eventstream, sse
 from headgate.dialects.bedrock.errors import decode_error, encode_error
 from headgate.dialects.bedrock.observer import observer
 from headgate.dialects.bedrock.request_decoder import decode_request
@@ -38,26 +37,8 @@ CONVERSE = ChatDialect(
     model_in_body=False,
 )
 
-INVOKE_ANTHROPIC = ChatDialect(
-    name=invoke.NAME,
-    operation=Operation.CHAT,
-    path=invoke.invoke_path,
-    stream_types={"eventstream": eventstream.CONTENT_TYPE, "sse": sse.CONTENT_TYPE},
-    decode_request=invoke.decode_request,
-    encode_request=invoke.encode_request,
-    stream_encoder=invoke.stream_encoder,
-    stream_decoder=invoke.stream_decoder,
-    encode_result=anthropic.encode_result,
-    decode_result=anthropic.decode_result,
-    encode_error=encode_error,
-    decode_error=decode_error,
-    observer=invoke.observer,
-    model_in_body=False,
-)
-
 __all__ = [
     "CONVERSE",
-    "INVOKE_ANTHROPIC",
     "StreamDecoder",
     "StreamEncoder",
     "converse_path",

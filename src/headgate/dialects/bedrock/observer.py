@@ -15,7 +15,7 @@ from headgate.dialects import eventstream
 from headgate.dialects.bedrock.vocabulary import usage_from_wire
 from headgate.dialects.bedrock.wire_events import FrameReader, Reader, SseReader, WireEvent
 from headgate.dialects.dialect import Observer
-from headgate.dialects.openai_observer import MAX_BODY, TAIL
+from headgate.dialects.held_body import HeldBody
 
 
 class _Answer(msgspec.Struct):
@@ -95,26 +95,21 @@ class BodyObserver(_Notes):
 
     def __init__(self) -> None:
         super().__init__()
-        self._held = bytearray()
-        self._long = False
+        self._held = HeldBody()
 
     def feed(self, data: bytes) -> None:
-        self._held += data
-        if len(self._held) > MAX_BODY:
-            self._long = True
-            del self._held[:-TAIL]
+        self._held.feed(data)
 
     def end(self) -> None:
-        body = bytes(self._held)
-        self._held.clear()
-        if not self._long:
+        body, whole = self._held.take()
+        if whole:
             self.terminal = self._note(body)
             return
         # The fields that are read stand behind the answer's content. A quote within a JSON string is escaped,
         # so that text can't look like the key.
         start = body.rfind(b'"stopReason"')
-        whole = self._note(b"{" + body[start:]) if start >= 0 else True
-        self.terminal = whole and body.rstrip().endswith(b"}")
+        readable = self._note(b"{" + body[start:]) if start >= 0 else True
+        self.terminal = readable and body.rstrip().endswith(b"}")
 
 
 def observer(stream: bool, content_type: str) -> Observer:

@@ -16,7 +16,7 @@ from headgate.core.errors import StreamBroken
 from headgate.dialects import sse
 from headgate.dialects.gemini.json_array import ArrayDecoder
 from headgate.dialects.gemini.usage import usage_from_wire
-from headgate.dialects.openai_observer import MAX_BODY, TAIL
+from headgate.dialects.held_body import HeldBody
 
 
 class _Candidate(msgspec.Struct):
@@ -156,35 +156,26 @@ class BodyObserver(_Notes):
     `terminal`, after `end()`: the JSON is complete; of an answer above MAX_BODY, that it ends in a brace.
     """
 
-    __slots__ = ("_chunks", "_long", "_size")
+    __slots__ = ("_held",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._long = False
+        self._held = HeldBody()
 
     @property
     def usage(self) -> Usage | None:
         return self._usage
 
     def feed(self, data: bytes) -> None:
-        self._chunks.append(data)
-        self._size += len(data)
-        if self._size > MAX_BODY:
-            self._long = True
-            tail = b"".join(self._chunks)[-TAIL:]
-            self._chunks = [tail]
-            self._size = len(tail)
+        self._held.feed(data)
 
     def end(self) -> None:
-        body = b"".join(self._chunks)
-        self._chunks.clear()
-        if self._long:
+        body, whole = self._held.take()
+        if whole:
+            self.terminal = self._note(body)
+        else:
             self.terminal = body.rstrip().endswith(b"}")
             self._read_tail(body)
-        else:
-            self.terminal = self._note(body)
 
     def _read_tail(self, tail: bytes) -> None:
         """Counts stand last in these answers, behind the parts. A quote within a JSON string is escaped, so

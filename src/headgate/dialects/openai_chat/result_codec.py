@@ -7,13 +7,11 @@ from typing import Any
 
 import msgspec
 
-from headgate.core.call import Usage
 from headgate.core.errors import StreamBroken
-from headgate.core.events import ChatEvent, Finished, Started, UsageReported
+from headgate.core.events import ChatEvent, Started
 from headgate.core.fold import fold
 from headgate.core.loss import Loss
 from headgate.core.messages import (
-    Extensions,
     Media,
     Opaque,
     Part,
@@ -42,10 +40,9 @@ from headgate.dialects.openai_chat.vocabulary import (
     own,
     word_from_stop,
 )
+from headgate.dialects.openai_chunks import KNOWN_FIELDS, finished, usage_reported, wire_head
 from headgate.dialects.openai_errors import error_from_value
-from headgate.dialects.openai_usage import usage_from_wire, usage_rest, usage_to_wire
-
-KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage", "obfuscation"})
+from headgate.dialects.openai_usage import usage_from_wire, usage_to_wire
 
 
 def decode_result(body: bytes) -> ChatResult:
@@ -64,7 +61,7 @@ def decode_result(body: bytes) -> ChatResult:
     if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
         raise StreamBroken("The upstream's answer is not a chat completion: it has no 'choices'.")
     decoders: list[ChoiceDecoder] = []
-    events: list[ChatEvent] = [started(value, {})]
+    events: list[ChatEvent] = [Started(*wire_head(value))]
     for number, choice in enumerate(value["choices"]):
         if isinstance(choice, dict):
             decoders.append(ChoiceDecoder(number))
@@ -72,35 +69,10 @@ def decode_result(body: bytes) -> ChatResult:
             decoders[-1].end(events)
     usage = usage_from_wire(value.get("usage"))
     if usage is not None:
-        events.append(reported(value["usage"], usage))
+        events.append(usage_reported(NAME, value["usage"], usage))
     extra = {key: value[key] for key in value.keys() - KNOWN_FIELDS if value[key] is not None}
-    events.append(finished(decoders, extra))
+    events.append(finished(NAME, decoders, extra))
     return fold(events)
-
-
-def started(wire: Mapping[str, Any], extensions: Extensions) -> Started:
-    """The beginning of an answer; what the upstream leaves out or garbles is empty or 0."""
-    identity, model, created = wire.get("id"), wire.get("model"), wire.get("created")
-    return Started(
-        id=identity if isinstance(identity, str) else "",
-        model=model if isinstance(model, str) else "",
-        created=int(created) if isinstance(created, int | float) else 0,
-        extensions=extensions,
-    )
-
-
-def reported(wire: object, usage: Usage) -> UsageReported:
-    """A report of usage; what is in it beyond the neutral counts is kept under `usage`."""
-    rest = usage_rest(wire, usage)
-    return UsageReported(usage, {NAME: {"usage": rest}} if rest else {})
-
-
-def finished(choices: list[ChoiceDecoder], extra: dict[str, Any]) -> Finished:
-    """The end of an answer. Unknown fields of the choices are kept under `choices`, by index."""
-    fields = {str(choice.index): choice.extra for choice in choices if choice.extra}
-    if fields:
-        extra = {**extra, "choices": fields}
-    return Finished(tuple(choice.stop for choice in choices), {NAME: extra} if extra else {})
 
 
 def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:

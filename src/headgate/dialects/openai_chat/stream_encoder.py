@@ -3,98 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, assert_never
+from typing import Any, ClassVar
 
 import msgspec
+from typing_extensions import override
 
-from headgate.core.call import Usage
-from headgate.core.events import (
-    ChatEvent,
-    Failed,
-    Finished,
-    PartCited,
-    PartDelta,
-    PartEnded,
-    PartStarted,
-    Started,
-    Stop,
-    UsageReported,
-)
+from headgate.core.events import Finished, PartCited, PartDelta, PartEnded, PartStarted, Started, Stop
 from headgate.core.loss import Loss
 from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
-from headgate.dialects import sse
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chat.message_encoder import encode_call
 from headgate.dialects.openai_chat.reasoning import GEMINI, sign_call
 from headgate.dialects.openai_chat.thought_encoder import Thought, ThoughtEncoder
 from headgate.dialects.openai_chat.vocabulary import NAME, citation_to_wire, own, word_from_stop
-from headgate.dialects.openai_errors import encode_error_body
-from headgate.dialects.openai_usage import usage_to_wire
+from headgate.dialects.openai_chunks import ChunkEncoder
 
-_DONE = sse.encode(b"[DONE]")
 _TEXT_FIELDS: Mapping[type[Part], str] = {Text: "content", Refusal: "refusal"}
 _json = msgspec.json.encode
 
 
-class StreamEncoder:
-    """One chunk for each event that says something; at the end a finish chunk for each choice, the usage
-    chunk if asked for, and `[DONE]`. After a failure: an error event and no `[DONE]`."""
+class StreamEncoder(ChunkEncoder):
+    """Each choice begins with a chunk that says its role."""
+
+    dialect: ClassVar[str] = NAME
+    object: ClassVar[str] = "chat.completion.chunk"
+    nothing: ClassVar[bytes] = b"{}"
 
     def __init__(self, options: AnswerOptions) -> None:
-        self.losses: list[Loss] = []
-        self._options = options
-        self._head = b""
-        self._tail = b',"usage":null}\n\n' if options.include_usage else b"}\n\n"
-        self._usage = Usage()
-        self._usage_rest: object = None
-        self._choice_fields: object = None
+        super().__init__(options)
         self._roles: set[int] = set()
         self._calls: dict[int, int] = {}
         self._parts: dict[tuple[int, int], tuple[Part, int]] = {}
         self._thinking: dict[int, ThoughtEncoder] = {}
         self._thoughts: dict[tuple[int, int], Thought] = {}
-        self._ended = False
 
-    def encode(self, event: ChatEvent) -> bytes:
-        if self._ended:
-            return b""
-        match event:
-            case PartDelta():
-                return self._delta(event)
-            case PartStarted():
-                return self._part(event)
-            case PartCited():
-                return self._chunk(event.choice, _json({"annotations": [citation_to_wire(event.citation)]}))
-            case PartEnded():
-                self._parts.pop((event.choice, event.index), None)
-                return self._end_thought(event) if self._thoughts else b""
-            case Started():
-                return self._start(event)
-            case UsageReported():
-                self._usage = self._usage.merged(event.usage)
-                self._usage_rest = own(event.extensions).get("usage", self._usage_rest)
-                return b""
-            case Finished():
-                return self._finish(event)
-            case Failed():
-                self._ended = True
-                return sse.encode(encode_error_body(event.error))
-            case _:
-                assert_never(event)
-
+    @override
     def _start(self, event: Started) -> bytes:
-        options = self._options
-        head = {
-            "id": event.id if options.id is None else options.id,
-            "object": "chat.completion.chunk",
-            "created": event.created if options.created is None else options.created,
-            "model": event.model if options.model is None else options.model,
-        }
-        extra = own(event.extensions)
-        self._choice_fields = extra.pop("choices", None)
-        self._usage_rest = extra.pop("usage", None)
-        self._head = b"data: " + _json(head | extra)[:-1] + b',"choices":['
-        return self._role(0)
+        return super()._start(event) + self._role(0)
 
     def _role(self, choice: int) -> bytes:
         if choice in self._roles:
@@ -102,16 +47,20 @@ class StreamEncoder:
         self._roles.add(choice)
         return self._chunk(choice, b'{"role":"assistant","content":"","refusal":null}')
 
-    def _chunk(self, choice: int, delta: bytes, logprobs: bytes = b"null", finish: bytes = b"null") -> bytes:
+    @override
+    def _chunk(
+        self, choice: int, content: bytes, logprobs: bytes = b"null", finish: bytes = b"null"
+    ) -> bytes:
         return b'%b{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b}]%b' % (
             self._head,
             choice,
-            delta,
+            content,
             logprobs,
             finish,
             self._tail,
         )
 
+    @override
     def _part(self, event: PartStarted) -> bytes:
         part, choice = event.part, event.choice
         out = self._role(choice)
@@ -134,7 +83,7 @@ class StreamEncoder:
                 fields = value
             case _:
                 kind = type(part).__name__.lower()
-                self._lose(event, f"the dialect's streams have no place for a {kind} part")
+                self._lose(_loss(event, f"the dialect's streams have no place for a {kind} part"))
                 fields = {}
         self._parts[choice, event.index] = (part, 0)
         return out + (self._chunk(choice, _json(fields)) if fields else b"")
@@ -146,14 +95,20 @@ class StreamEncoder:
         self._parts[event.choice, event.index] = (part, 0)
         return self._chunk(event.choice, delta) if delta else b""
 
-    def _end_thought(self, event: PartEnded) -> bytes:
+    @override
+    def _cite(self, event: PartCited) -> bytes:
+        return self._chunk(event.choice, _json({"annotations": [citation_to_wire(event.citation)]}))
+
+    @override
+    def _end_part(self, event: PartEnded) -> bytes:
+        self._parts.pop((event.choice, event.index), None)
         thought = self._thoughts.pop((event.choice, event.index), None)
         if thought is None:
             return b""
         try:
             delta = self._thinking[event.choice].end(thought)
         except ValueError as reason:
-            self._lose(event, str(reason))
+            self._lose(_loss(event, str(reason)))
             return b""
         return self._chunk(event.choice, delta) if delta else b""
 
@@ -170,6 +125,7 @@ class StreamEncoder:
             call = sign_call(call, signature.signature)
         return self._chunk(event.choice, _json({"tool_calls": [call]}))
 
+    @override
     def _delta(self, event: PartDelta) -> bytes:
         part, number = self._parts[event.choice, event.index]
         if isinstance(part, ToolCall):
@@ -192,30 +148,20 @@ class StreamEncoder:
         (thought.signature if event.field == "signature" else thought.data).append(event.delta)
         return b""
 
+    @override
     def _finish(self, event: Finished) -> bytes:
-        self._ended = True
-        found = own(event.extensions).get("choices", self._choice_fields)
-        fields = found if isinstance(found, dict) else {}
         waiting = {choice: thinking.release()[1] for choice, thinking in self._thinking.items()}
         out = [self._chunk(choice, delta) for choice, delta in waiting.items() if delta]
-        out += [self._role(stop.choice) + self._last(stop, fields) for stop in event.stops]
-        if self._options.include_usage:
-            out.append(
-                b'%b],"usage":%b}\n\n' % (self._head, _json(usage_to_wire(self._usage, self._usage_rest)))
-            )
-        return b"".join([*out, _DONE])
+        out += [self._role(stop.choice) for stop in event.stops]
+        return b"".join([*out, super()._finish(event)])
 
-    def _last(self, stop: Stop, fields: Mapping[str, Any]) -> bytes:
-        finish = _json(word_from_stop(stop))
-        extra = fields.get(str(stop.choice))
-        if isinstance(extra, dict) and extra:
-            finish += b"," + _json(extra)[1:-1]
-        return self._chunk(stop.choice, b"{}", finish=finish)
+    @override
+    def _word(self, stop: Stop) -> str:
+        return word_from_stop(stop)
 
-    def _lose(self, event: PartStarted | PartEnded, reason: str) -> None:
-        loss = Loss(f"choices[{event.choice}].parts[{event.index}]", reason)
-        if loss not in self.losses:
-            self.losses.append(loss)
+
+def _loss(event: PartStarted | PartEnded, reason: str) -> Loss:
+    return Loss(f"choices[{event.choice}].parts[{event.index}]", reason)
 
 
 def _arguments(part: ToolCall, number: int, text: bytes) -> bytes:

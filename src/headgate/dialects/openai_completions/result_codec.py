@@ -13,13 +13,13 @@ from headgate.core.loss import Loss
 from headgate.core.messages import Part, Refusal, Text
 from headgate.core.result import ChatResult, Choice
 from headgate.dialects.dialect import AnswerOptions
+from headgate.dialects.openai_chunks import KNOWN_FIELDS, wire_head
 from headgate.dialects.openai_completions.logprobs import entries_from_wire, entries_to_wire
 from headgate.dialects.openai_completions.request_codec import NAME
 from headgate.dialects.openai_errors import error_from_value
 from headgate.dialects.openai_usage import usage_from_wire, usage_rest, usage_to_wire
 
 OBJECT = "text_completion"
-KNOWN_FIELDS = frozenset({"id", "object", "created", "model", "choices", "usage"})
 CHOICE_FIELDS = frozenset({"text", "index", "logprobs", "finish_reason"})
 
 _REASONS: Mapping[str, FinishReason] = {
@@ -84,16 +84,6 @@ def decode_result(body: bytes) -> ChatResult:
         tuple(_decode_choice(choice, number) for number, choice in enumerate(found)),
         usage,
         {NAME: extra} if extra else {},
-    )
-
-
-def wire_head(wire: Mapping[str, Any]) -> tuple[str, str, int]:
-    """Id, model and time; what the upstream leaves out or garbles is empty or 0."""
-    identity, model, created = wire.get("id"), wire.get("model"), wire.get("created")
-    return (
-        identity if isinstance(identity, str) else "",
-        model if isinstance(model, str) else "",
-        int(created) if isinstance(created, int | float) else 0,
     )
 
 

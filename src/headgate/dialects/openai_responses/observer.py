@@ -10,11 +10,11 @@ import msgspec
 from headgate.core.call import Usage
 from headgate.core.errors import StreamBroken
 from headgate.dialects import sse
+from headgate.dialects.held_body import HeldBody
 from headgate.dialects.openai_responses.vocabulary import usage_from_wire
 
 MAX_BODY = 4 * 1024 * 1024
-"""Bytes of a plain answer that are kept to be parsed at its end; of a longer one, only the end is."""
-TAIL = 16 * 1024
+"""Bytes of a plain answer that are kept: it holds the instructions and the tools, too."""
 
 _DELTAS = tuple(
     head + kind + tail
@@ -143,26 +143,18 @@ class BodyObserver(_Notes):
     `terminal`, after `end()`: the JSON is complete; of an answer above MAX_BODY, that it ends in a brace.
     """
 
-    __slots__ = ("_chunks", "_long", "_size")
+    __slots__ = ("_held",)
 
     def __init__(self) -> None:
         super().__init__()
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._long = False
+        self._held = HeldBody(MAX_BODY)
 
     def feed(self, data: bytes) -> None:
-        self._chunks.append(data)
-        self._size += len(data)
-        if self._size > MAX_BODY:
-            self._long = True
-            self._chunks = [b"".join(self._chunks)[-TAIL:]]
-            self._size = len(self._chunks[0])
+        self._held.feed(data)
 
     def end(self) -> None:
-        body = b"".join(self._chunks)
-        self._chunks.clear()
-        if self._long:
+        body, whole = self._held.take()
+        if not whole:
             self.terminal = body.rstrip().endswith(b"}")
             self._read_tail(body)
             return

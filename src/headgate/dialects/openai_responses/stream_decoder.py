@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from typing_extensions import override
 
-from headgate.core.errors import HeadgateError, StreamBroken
-from headgate.core.events import ChatEvent, Failed, PartDelta
-from headgate.core.fold import unfold
+from headgate.core.events import ChatEvent, PartDelta
+from headgate.core.result import ChatResult
 from headgate.dialects import sse
 from headgate.dialects.openai_responses.output_reader import OutputReader
 from headgate.dialects.openai_responses.result_codec import decode_result, ended, started
 from headgate.dialects.openai_responses.vocabulary import error_within
+from headgate.dialects.sse_answers import SseAnswerDecoder, decode_event
 
 _TEXT_DELTA = b"event: response.output_text.delta\ndata: "
 _CALL_DELTA = b"event: response.function_call_arguments.delta\ndata: "
@@ -42,74 +43,28 @@ class _Delta(msgspec.Struct):
 _DELTA = msgspec.json.Decoder(_Delta)
 
 
-class StreamDecoder:
-    """Bytes in at any split, events out; the last is Finished or Failed, and nothing follows it.
-
-    Tolerated: items, content parts and deltas that were left out, if a later event tells the whole; events
-    without an `event` line; a whole JSON answer where a stream was asked for. Not tolerated: an end without
-    `response.completed` or `response.incomplete`.
+class StreamDecoder(SseAnswerDecoder):
+    """Tolerated: items, content parts and deltas that were left out, if a later event tells the whole; events
+    without an `event` line. Not tolerated: an end without `response.completed` or `response.incomplete`.
     """
 
     def __init__(self) -> None:
-        self._sse = sse.Decoder()
-        self._json: bytearray | None = None
-        self._fresh = True
+        super().__init__()
         self._started = False
-        self._ended = False
         self._reader = OutputReader()
 
-    def feed(self, data: bytes) -> list[ChatEvent]:
-        events: list[ChatEvent] = []
-        if self._ended:
-            return events
-        if self._fresh:
-            self._look_at_start(data)
-        if self._json is not None:
-            return self._keep_json(data)
-        try:
-            if not self._sse.idle or not data.endswith(b"\n\n") or b"\r" in data:
-                self._frames(data, events)
-            else:
-                for block in data[:-2].split(b"\n\n"):
-                    if not self._repeat(block, events):
-                        self._frames(block + b"\n\n", events)
-        except HeadgateError as error:
-            self._fail(error, events)
-        return events
+    @override
+    def _read(self, data: bytes, events: list[ChatEvent]) -> None:
+        if not self._sse.idle or not data.endswith(b"\n\n") or b"\r" in data:
+            super()._read(data, events)
+            return
+        for block in data[:-2].split(b"\n\n"):
+            if not self._repeat(block, events):
+                super()._read(block + b"\n\n", events)
 
-    def end(self) -> list[ChatEvent]:
-        if self._ended:
-            return []
-        events: list[ChatEvent] = []
-        try:
-            if self._json is not None:
-                events = unfold(decode_result(bytes(self._json)))
-                self._ended = True
-                return events
-            for event in self._sse.end():
-                self._take(event, events)
-            if not self._ended:
-                raise StreamBroken(
-                    "The upstream's stream ended before the answer was complete.", code="upstream_stream_cut"
-                )
-        except HeadgateError as error:
-            self._fail(error, events)
-        return events
-
-    def _look_at_start(self, data: bytes) -> None:
-        start = data.lstrip()
-        if start:
-            self._fresh = False
-            if start.startswith((b"{", b"[")):
-                self._json = bytearray()
-
-    def _keep_json(self, data: bytes) -> list[ChatEvent]:
-        assert self._json is not None
-        self._json += data
-        if len(self._json) <= self._sse.limit:
-            return []
-        self._ended = True
-        return [Failed(StreamBroken(f"The upstream's answer is longer than {self._sse.limit:,} bytes."))]
+    @override
+    def _whole(self, body: bytes) -> ChatResult:
+        return decode_result(body)
 
     def _repeat(self, block: bytes, events: list[ChatEvent]) -> bool:
         """Read an ordinary delta of an open part the short way; False if it needs the long one."""
@@ -136,19 +91,11 @@ class StreamDecoder:
         events.append(PartDelta(part.index, delta.delta, 0, part.field))
         return True
 
-    def _frames(self, data: bytes, events: list[ChatEvent]) -> None:
-        for event in self._sse.feed(data):
-            self._take(event, events)
-
+    @override
     def _take(self, event: sse.ServerSentEvent, events: list[ChatEvent]) -> None:
         if self._ended or event.data.strip() == b"[DONE]":
             return
-        try:
-            value = msgspec.json.decode(event.data)
-        except (ValueError, RecursionError):
-            raise StreamBroken("The upstream sent an event that is not JSON.") from None
-        if not isinstance(value, dict):
-            raise StreamBroken("The upstream sent an event that is not a JSON object.")
+        value = decode_event(event.data)
         kind = value.get("type")
         kind = kind if isinstance(kind, str) else event.event or ""
         if kind == "error" or (value.get("error") and not kind.startswith("response.")):
@@ -195,10 +142,6 @@ class StreamDecoder:
         if not self._started:
             self._started = True
             events.append(started(response))
-
-    def _fail(self, error: HeadgateError, events: list[ChatEvent]) -> None:
-        self._ended = True
-        events.append(Failed(error))
 
 
 def _index(value: object) -> int:

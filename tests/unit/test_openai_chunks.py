@@ -1,0 +1,62 @@
+"""What streams of chunks have in common, whether of chat or of legacy completions."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from headgate.core.errors import UpstreamError
+from headgate.core.events import Failed, PartDelta
+from headgate.dialects import sse
+from headgate.dialects.dialect import AnswerOptions, ChatDialect
+from headgate.dialects.openai_chat import OPENAI_CHAT
+from headgate.dialects.openai_completions import OPENAI_COMPLETIONS
+from tests.unit.openai_chunks import DONE
+
+both = pytest.mark.parametrize("dialect", [OPENAI_CHAT, OPENAI_COMPLETIONS], ids=lambda each: each.name)
+
+
+def text(dialect: ChatDialect, content: str, finish: str | None = None, **fields: Any) -> bytes:
+    said = {"delta": {"content": content}} if dialect is OPENAI_CHAT else {"text": content}
+    choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish}
+    head = {"id": "c1", "object": "chunk", "created": 7, "model": "m", "choices": [choice]}
+    return sse.encode(json.dumps(head | fields).encode())
+
+
+@both
+def test_fields_that_come_late_are_written_once_in_the_last_chunk(dialect: ChatDialect) -> None:
+    decoder, encoder = dialect.stream_decoder(sse.CONTENT_TYPE), dialect.stream_encoder(AnswerOptions())
+    wire = [text(dialect, "Hi", system_fingerprint="fp"), text(dialect, "", "stop", x_groq={"id": 1}), DONE]
+    events = [event for data in wire for event in decoder.feed(data)]
+    out = b"".join(map(encoder.encode, events))
+    *chunks, last, done = sse.Decoder().feed(out)
+    assert json.loads(last.data)["x_groq"] == {"id": 1}
+    assert json.loads(last.data)["choices"][0]["finish_reason"] == "stop"
+    assert all(json.loads(chunk.data)["system_fingerprint"] == "fp" for chunk in chunks)
+    assert not any(b"x_groq" in chunk.data for chunk in chunks)
+    assert done.data == b"[DONE]"
+
+
+@both
+def test_several_chunks_of_a_known_form_in_one_read_are_told_apart(dialect: ChatDialect) -> None:
+    decoder = dialect.stream_decoder(sse.CONTENT_TYPE)
+    decoder.feed(text(dialect, "first"))
+    decoder.feed(text(dialect, "second"))
+    events = decoder.feed(text(dialect, "a") + text(dialect, 'say "b"') + text(dialect, "c"))
+    assert [event.delta for event in events if isinstance(event, PartDelta)] == ["a", 'say "b"', "c"]
+    events = decoder.feed(text(dialect, "d") + text(dialect, "e"))
+    assert [event.delta for event in events if isinstance(event, PartDelta)] == ["d", "e"]
+
+
+@both
+@pytest.mark.parametrize("key", ["status", "code", "status_code"])
+def test_an_error_in_mid_stream_may_name_its_status(dialect: ChatDialect, key: str) -> None:
+    decoder = dialect.stream_decoder(sse.CONTENT_TYPE)
+    decoder.feed(text(dialect, "Hi"))
+    (event,) = decoder.feed(sse.encode(json.dumps({"error": {"message": "slow down", key: 429}}).encode()))
+    assert isinstance(event, Failed)
+    assert isinstance(event.error, UpstreamError)
+    assert (event.error.status, event.error.message) == (429, "slow down")
+    assert decoder.feed(text(dialect, "more")) == decoder.end() == []
