@@ -9,9 +9,11 @@ from collections.abc import Mapping
 import pytest
 
 from headgate.backends.scripted import ScriptedBackend, ScriptedSettings
-from headgate.core.call import Operation
+from headgate.core.call import Call, Operation
 from headgate.core.errors import ModelNotFound
-from headgate.routing.plan import Route, Router, Target
+from headgate.routing.plan import plan
+from headgate.routing.route import Route, Router
+from headgate.routing.target import Target
 
 
 def target(name: str, weight: float = 1.0, priority: int = 1) -> Target:
@@ -24,7 +26,8 @@ class OnlyEmbeds(ScriptedBackend):
 
 
 def names(route: Route, rng: random.Random, operation: Operation = Operation.CHAT) -> list[str]:
-    return [each.name for each in route.plan(operation, rng)]
+    call = Call("r", "m", operation, "openai_chat", 0.0)
+    return [each.name for each in plan(route, call, 0.0, rng).order]
 
 
 def test_lower_tiers_come_first_whatever_the_weights() -> None:
@@ -37,9 +40,9 @@ def test_within_a_tier_the_first_is_drawn_by_weight() -> None:
     route = Route("m", (target("a", 3), target("b", 1), target("spare", 100, 2)))
     rng = random.Random(7)
     drawn = [names(route, rng) for _ in range(4000)]
-    first = Counter(plan[0] for plan in drawn)
+    first = Counter(order[0] for order in drawn)
     assert first["a"] / first["b"] == pytest.approx(3, rel=0.15)
-    assert all(sorted(plan[:2]) == ["a", "b"] and plan[2] == "spare" for plan in drawn)
+    assert all(sorted(order[:2]) == ["a", "b"] and order[2] == "spare" for order in drawn)
 
 
 def test_only_targets_that_can_do_it_are_planned() -> None:

@@ -23,7 +23,10 @@ _LARGEST = 2**63 - 1
 
 
 class QuantityError(ValueError):
-    """Not a duration, a size or a share. The message leaves the value out: it may be a secret in the wrong place."""
+    """Not a duration, a size or a share.
+
+    The message leaves the value out: it may be a secret in the wrong place.
+    """
 
 
 def parse_duration(value: Any) -> float:

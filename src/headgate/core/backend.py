@@ -122,7 +122,7 @@ class Exchange(Protocol):
 
     @property
     def connected(self) -> float | None:
-        """When the request was written out, on the event loop's clock; None where it was not, or nobody knows."""
+        """When the request was written out, on the event loop's clock; None where nobody knows."""
         ...
 
     def abort(self) -> None:

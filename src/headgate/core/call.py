@@ -134,9 +134,10 @@ class Call:
     """One request on its way. Mutable on purpose: each stage notes what it knows.
 
     Times are seconds of `time.monotonic`, the clock of the event loop too; `deadline` is absolute on it.
-    `queued`: seconds in which it waited while no attempt was under way. `needs` and `size` (tokens of the prompt, estimated) are known only where a target's abilities are
-    declared, `affinity` (a hash of what belongs together) only where the model asks for it; `origin` names the
-    one target that can answer, as for an item that it keeps.
+    `queued`: seconds in which it waited while no attempt was under way. `needs` and `size` (tokens of prompt
+    and answer, estimated) are known only where a target's abilities are declared, `affinity` (a hash of what
+    belongs together) only where the model asks for it; `origin` names the one target that can answer, as for
+    an item that it keeps.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Bounds on extra work: so many further calls to upstreams for each hundred calls, and a reserve to start with."""
+"""Bounds on extra work: so many further attempts for each hundred calls, and a reserve to start with."""
 
 from __future__ import annotations
 

@@ -43,14 +43,15 @@ class Execution:
     waited for when its end lies near enough.
     """
 
-    __slots__ = ("_call", "_first_refusal", "_left", "_plan", "_rng", "_route", "_tried")
+    __slots__ = ("_call", "_first_refusal", "_made", "_most", "_plan", "_rng", "_route", "_tried")
 
     def __init__(self, route: Route, call: Call, plan: Plan, rng: random.Random) -> None:
         self._route = route
         self._call = call
         self._plan = plan
         self._rng = rng
-        self._left = route.retry.limit(len(plan.order) + len(plan.cooling))
+        self._made = 0
+        self._most = route.retry.limit(len(plan.order) + len(plan.cooling))
         self._tried: list[Target] = []
         self._first_refusal: HeadgateError | None = None
 
@@ -68,7 +69,7 @@ class Execution:
         """The next try after one that failed with `error`; None when `verdict` is the answer."""
         if self._first_refusal is None and error.status in _OF_THE_REQUEST:
             self._first_refusal = error
-        if self._left <= 0 or self._remaining(now) <= 0 or not another_may_do(error):
+        if not self._may_try or self._remaining(now) <= 0 or not another_may_do(error):
             return None
         following = self._next_fresh(now, error)
         if following is not None:
@@ -87,7 +88,7 @@ class Execution:
     def hedge_delay(self) -> float | None:
         """Seconds after which a second attempt should start beside the first; None: never."""
         hedge = self._route.hedge
-        if hedge is None or len(self._plan.order) < 2 or self._left <= 0:
+        if hedge is None or len(self._plan.order) < 2 or not self._may_try:
             return None
         self._route.pace.hedges.deposit()
         return hedge.after if hedge.after is not None else self._route.pace.tail(self._call.stream).p95
@@ -99,19 +100,19 @@ class Execution:
             return None
         return self._step(target).target if self._route.pace.hedges.take() else None
 
-    def can_move(self, now: float) -> bool:
-        """There is a fresh target for an answer that is too slow."""
-        return self._left > 0 and self._next_fresh(now, None) is not None
-
     def move(self, now: float) -> Target | None:
         """The fresh target that an answer too slow moves to."""
-        target = self._next_fresh(now, None) if self._left > 0 else None
+        target = self._next_fresh(now, None) if self._may_try else None
         return None if target is None else self._step(target).target
 
     # Inside.
 
+    @property
+    def _may_try(self) -> bool:
+        return self._made < self._most
+
     def _step(self, target: Target, delay: float = 0.0, *, queued: bool = False) -> Step:
-        self._left -= 1
+        self._made += 1
         if target not in self._tried:
             self._tried.append(target)
         return Step(target, delay, queued)
@@ -131,27 +132,21 @@ class Execution:
 
     def _holds_more(self, target: Target) -> bool:
         """Its context is longer than that of the last one tried, or not known."""
-        last = self._tried[-1].abilities.context_length
-        return (
-            last is None or target.abilities.context_length is None or target.abilities.context_length > last
-        )
+        last, length = self._tried[-1].abilities.context_length, target.abilities.context_length
+        return last is None or length is None or length > last
 
     def _again(self, error: HeadgateError, now: float) -> Step | None:
         """Another round over the targets that were tried, after a pause."""
         if not error.retryable or _same_target_is_pointless(error):
             return None
         able = [target for target in self._tried if target.health.available(now)] or self._tried[-1:]
-        made = self._made()
-        target = able[made % len(able)]
-        rounds = made // max(1, len(self._plan.order))
+        target = able[self._made % len(able)]
+        rounds = max(1, self._made // max(1, len(self._plan.order)))
         retry = self._route.retry
-        delay = self._rng.uniform(0, min(retry.cap, retry.base * 2 ** max(rounds, 1)))
+        delay = self._rng.uniform(0, min(retry.cap, retry.base * 2**rounds))
         if delay >= self._remaining(now) or not self._route.pace.retries.take():
             return None
         return self._step(target, delay)
-
-    def _made(self) -> int:
-        return self._route.retry.limit(len(self._plan.order) + len(self._plan.cooling)) - self._left
 
     def _when_quota_is_back(self, now: float) -> Step | None:
         """Wait for the target whose quota is back first, when that is soon enough."""
@@ -171,7 +166,7 @@ class Execution:
 
 
 def another_may_do(error: HeadgateError) -> bool:
-    """Another target may succeed: also where this upstream refused the request, for it may be the only one."""
+    """Another target may succeed: also where this upstream refused the request, others may take it."""
     return error.retryable or isinstance(error, UpstreamError | ContextLengthExceeded)
 
 

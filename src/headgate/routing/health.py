@@ -1,4 +1,4 @@
-"""How a target has fared lately: its circuit breaker, its quota, its pace. No clock and no I/O: times come in.
+"""How a target has fared lately: its circuit breaker, its quota, its pace. No clock, no I/O: times come in.
 
 A target has a circuit of its own; a quota (an account's share of a model) may be shared by several targets.
 Times are seconds of `time.monotonic`.
@@ -58,10 +58,14 @@ class Quota:
     """Until then its calls would be refused."""
     low_until: float = 0.0
     """Until then nothing may be left, by the header fields of an answer: others are tried first."""
+    refusal: HeadgateError | None = None
+    """The vendor's latest words on it."""
     _refused: int = 0
 
-    def cool(self, now: float, retry_after: float | None, rng: random.Random) -> None:
-        """The vendor refused a call (429). Without its own word on the wait: longer each time, with jitter."""
+    def cool(self, now: float, error: HeadgateError, rng: random.Random) -> None:
+        """The vendor refused a call (429). Unless it says how long to wait: longer each time, with jitter."""
+        self.refusal = error
+        retry_after = error.retry_after
         if retry_after is None:
             longest = min(_LONGEST_COOLDOWN, _FIRST_COOLDOWN * 2**self._refused)
             retry_after = rng.uniform(longest / 2, longest)
@@ -71,7 +75,7 @@ class Quota:
     def spent(self, until: float) -> None:
         """The vendor says that this was the last call before `until`.
 
-        It means the time until all of it is back: some may be there earlier, so that nobody is refused for it.
+        It means the time until all of it is back. Some may be there earlier: nobody is refused for it.
         """
         self.low_until = max(self.low_until, until)
 
@@ -80,6 +84,7 @@ class Quota:
 
     def reset(self) -> None:
         self.until = self.low_until = 0.0
+        self.refusal = None
         self._refused = 0
 
 
@@ -165,7 +170,7 @@ class Health:
         self.in_flight -= 1
         if is_limited(error):
             self._probing = False
-            self.quota.cool(now, error.retry_after, rng)
+            self.quota.cool(now, error, rng)
             return
         if not blames_target(error):
             if isinstance(error, UpstreamError) and self.circuit is not Circuit.CLOSED:

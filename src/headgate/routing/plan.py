@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from math import log
 
 from headgate.core.call import Call
-from headgate.core.errors import HeadgateError, InvalidRequest, RateLimited, Unavailable
-from headgate.routing.health import Circuit
+from headgate.core.errors import HeadgateError, InvalidRequest, RateLimited, Unavailable, UpstreamError
+from headgate.routing.health import Circuit, Quota
 from headgate.routing.route import Balance, Route
 from headgate.routing.target import Target
 
@@ -123,13 +123,9 @@ class Considered:
 def explain(route: Route, call: Call, now: float, rng: random.Random) -> list[Considered]:
     """Every target of `route`: first those that would be tried, in order, then the others."""
     order = plan(route, call, now, rng).order
-    found = [
-        Considered(target, place, _merit(route, call, target, now)) for place, target in enumerate(order, 1)
-    ]
-    for target in route.every_target:
-        if target not in order:
-            found.append(Considered(target, None, obstacle(target, call, now) or "another one is asked for"))
-    return found
+    found = [Considered(each, place, _merit(route, call, each, now)) for place, each in enumerate(order, 1)]
+    others = [target for target in route.every_target if target not in order]
+    return found + [Considered(each, None, obstacle(each, call, now) or "") for each in others]
 
 
 def obstacle(target: Target, call: Call, now: float) -> str | None:
@@ -173,7 +169,7 @@ def nobody(route: Route, call: Call, now: float) -> HeadgateError:
     if not able:
         does = ", ".join(sorted(route.operations)) or "nothing"
         return InvalidRequest(
-            f"The model {route.model!r} does not do {call.operation.value}; it does: {does}",
+            f"The model {route.model!r} does not {call.operation.value}; it does: {does}",
             param="model",
             code="unsupported_operation",
         )
@@ -181,12 +177,25 @@ def nobody(route: Route, call: Call, now: float) -> HeadgateError:
     if len(unfit) == len(able):
         reasons = "; ".join(dict.fromkeys(unfit))
         return InvalidRequest(f"No target of the model {route.model!r} can take this request: {reasons}")
-    waits = [t.health.quota.until - now for t in able if now < t.health.quota.until and not t.health.drained]
-    if waits:
-        return RateLimited(
-            f"Every quota of the model {route.model!r} is spent for now; try again later",
-            retry_after=max(1.0, min(waits)),
-        )
+    cooling = [t.health.quota for t in able if now < t.health.quota.until and not t.health.drained]
+    if cooling:
+        return _refused_again(min(cooling, key=lambda each: each.until), now)
     return Unavailable(
         f"The model {route.model!r} is out of service for now; try again later", retry_after=5.0
     )
+
+
+def _refused_again(quota: Quota, now: float) -> HeadgateError:
+    """The upstream's own refusal, which still holds."""
+    wait = max(1.0, quota.until - now)
+    refusal = quota.refusal
+    if isinstance(refusal, UpstreamError):
+        return UpstreamError(
+            refusal.message,
+            status=refusal.status,
+            param=refusal.param,
+            code=refusal.code,
+            retry_after=wait,
+            type=refusal.upstream_type,
+        )
+    return RateLimited("The model's quota is spent for now; try again later", retry_after=wait)

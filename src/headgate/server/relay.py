@@ -216,8 +216,10 @@ class Relay:
             self._hold_timer = self._gateway.loop.call_later(hold.time, self._held_long, trial)
 
     def _held_long(self, trial: Trial) -> None:
-        """The stream began and drips. Another target may be quicker: ask it too, and take the first to get far
-        enough. Without one, this must do."""
+        """The stream began and drips: ask another target too, and take the first to get far enough.
+
+        Without one, this must do.
+        """
         self._hold_timer = None
         hold = self._intake.route.hold_back
         target = None
