@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -23,7 +23,7 @@ from headgate.core.errors import ConfigError
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
 from headgate.core.operations import EmbedRequest, RerankRequest
-from headgate.dialects.dialect import Dialect
+from headgate.dialects.dialect import ChatDialect, Dialect
 from headgate.dialects.registry import dialect as find_dialect
 from headgate.upstream.credentials import Credentials
 from headgate.upstream.heads import complete_head, request_head
@@ -207,7 +207,18 @@ class RemoteBackend:
             path = endpoint.path.format(model=quote(self._model, safe=""), verb=verb, **self._variables)
         target = f"{self._path}{path}"
         sent = f"http://{origin.authority}{target}" if origin.forwards else target
-        return RequestLine(target, request_head("POST", sent, origin.authority, self._fields))
+        return RequestLine(target, request_head("POST", sent, origin.authority, self._asking(record, stream)))
+
+    def _asking(self, record: Dialect, stream: bool) -> Sequence[tuple[bytes, bytes]]:
+        """The fixed fields, and what the answer is to be; the operator may say otherwise."""
+        if any(name == b"accept" for name, _ in self._fields):
+            return self._fields
+        kind = "application/json"
+        if stream and isinstance(record, ChatDialect):
+            framing, kind = next(iter(record.stream_types.items()))
+            if framing == "sse":  # errors are JSON, and some servers refuse who wants none
+                kind += ", application/json"
+        return [*self._fields, (b"accept", kind.encode("ascii"))]
 
 
 def _fixed_fields(
