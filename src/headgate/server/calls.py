@@ -28,10 +28,12 @@ def begin(
     client: Client,
     *,
     answers_in: ChatDialect | None = None,
+    origin: str | None = None,
 ) -> Relay | None:
     """Take a request in and start its relay; None when it was refused, and answered, at once.
 
     Args:
+        origin: name of the one target that can answer, because it keeps what the request refers to.
         answers_in: the caller's dialect with an encoder for just this answer: it is written anew even where
             the upstream speaks the same dialect.
     """
@@ -47,6 +49,8 @@ def begin(
         model = envelope.model
         route = gateway.route(model)
         plan = route.plan(endpoint.operation, gateway.rng)
+        if origin is not None:
+            plan = [target for target in plan if target.name == origin]
         if not plan:
             raise _cannot(route, endpoint.operation)
     except HeadgateError as error:

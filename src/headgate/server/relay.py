@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from headgate.core.backend import RawHeaders, Wire
-from headgate.core.call import Attempt, Outcome, outcome_of
+from headgate.core.call import Attempt, Call, Outcome, outcome_of
 from headgate.core.errors import (
     Cancelled,
     HeadgateError,
@@ -83,6 +83,10 @@ class Relay:
         self._buffer: list[bytes] = []
         self._buffered = 0
         self._committed = self._paused = self.done = False
+
+    @property
+    def call(self) -> Call:
+        return self._intake.call
 
     # From the caller's side.
 
