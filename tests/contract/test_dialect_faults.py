@@ -264,6 +264,16 @@ def test_nothing_is_left(served: Served) -> None:
     assert 0 < served.trusted.connections < len(served.trusted.seen)
 
 
+def test_upstreams_are_told_what_is_wanted(served: Served) -> None:
+    """On the wire, whoever asks: frames or events where a stream is wanted, else JSON alone."""
+    for seen in [*served.mistrusted.seen, *served.trusted.seen]:
+        pair = CASES[int(seen.headers["x-case"])].pair
+        wanted = "application/json"
+        if isinstance(pair.spoken, ChatDialect) and pair.form.stream:
+            wanted = next(iter(pair.spoken.stream_types.values()))
+        assert seen.headers["accept"].partition(",")[0] == wanted
+
+
 def test_every_fault_is_told_apart() -> None:
     """The faults that a caller may see differ at least in how they end; the table has no empty row."""
     assert all(any(case.name == name for case in CASES) for name in FAULTS)

@@ -261,9 +261,10 @@ def _of_tool(tool: Tool, path: str) -> Iterator[tuple[Fact, str]]:
 
 def _of_settings(request: ChatRequest) -> Iterator[tuple[Fact, str]]:
     for key in Sampling.__dataclass_fields__:
-        if (value := getattr(request.sampling, key)) not in (None, ()) and (key, value) != (
-            "top_logprobs",
-            0,
+        # The last two are what every model does anyway.
+        if (value := getattr(request.sampling, key)) not in (None, ()) and (key, value) not in (
+            ("top_logprobs", 0),
+            ("temperature", 1),
         ):
             yield ("sampling", key, str(value)), key
     for key in ("user", "service_tier", "metadata"):

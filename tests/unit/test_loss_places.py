@@ -226,8 +226,8 @@ def lost(caller: str, upstream: str) -> list[str]:
                 "contents[2].parts[0]",
                 "contents[3].parts[1].functionResponse",
                 "contents[3].parts[0].videoMetadata",
-                "tools[0].googleSearch",
                 "generationConfig.thinkingConfig.includeThoughts",
+                "tools[0].googleSearch",
             ],
         ),
         (
@@ -279,8 +279,8 @@ def lost(caller: str, upstream: str) -> list[str]:
             [
                 "messages[2].reasoning_content",
                 "messages[2].tool_calls[0].new",
-                "tools[1]",
                 "reasoning_effort",
+                "tools[1]",
             ],
         ),
         (

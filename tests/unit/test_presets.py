@@ -61,7 +61,9 @@ ROWS: dict[str, Row] = {
         bearer("OPENAI_API_KEY"),
     ),
     "openai-compatible": Row(
-        (LOCAL, 9000, False), server("/v1", RERANK), settings={"base_url": "http://127.0.0.1:9000/v1"}
+        (LOCAL, 9000, False),
+        server("/v1", RERANK) | {(CHAT, "openai_responses"): "/v1/responses"},
+        settings={"base_url": "http://127.0.0.1:9000/v1", "dialects": ["openai_responses"]},
     ),
     "anthropic": Row(
         ("api.anthropic.com", 443, True),

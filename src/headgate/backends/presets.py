@@ -31,7 +31,9 @@ def embeddings(path: str | None = None, **encoding: Any) -> Endpoint:
     return Endpoint("openai_embeddings", path, encoding)
 
 
-RESPONSES = Endpoint("openai_responses", anywhere=False)
+RESPONSES = Endpoint(
+    "openai_responses", anywhere=False, keeps=frozenset({"store", "background", "conversation"})
+)
 _RERANK = Endpoint("jina_rerank")
 _SERVER = {
     Operation.CHAT: (chat(profiles.COMPATIBLE), completions(profiles.COMPATIBLE)),
@@ -49,7 +51,16 @@ OPENAI = remote(
         key_env="OPENAI_API_KEY",
     )
 )
-OPENAI_COMPATIBLE = remote(Preset("openai-compatible", {**_SERVER, Operation.RERANK: (_RERANK,)}))
+OPENAI_COMPATIBLE = remote(
+    Preset(
+        "openai-compatible",
+        {
+            **_SERVER,
+            Operation.CHAT: (*_SERVER[Operation.CHAT], RESPONSES),
+            Operation.RERANK: (_RERANK,),
+        },
+    )
+)
 ANTHROPIC = remote(
     Preset(
         "anthropic",
@@ -114,7 +125,8 @@ DEEPSEEK = remote(
 XAI = remote(
     Preset(
         "xai",
-        {Operation.CHAT: (chat(profiles.XAI), RESPONSES)},
+        # It keeps answers, but works on none in the background.
+        {Operation.CHAT: (chat(profiles.XAI), replace(RESPONSES, keeps=frozenset({"store"})))},
         base_url="https://api.x.ai/v1",
         key_env="XAI_API_KEY",
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 from urllib.parse import quote
@@ -17,13 +17,23 @@ from pydantic import Field, SecretStr
 
 from headgate.backends.registry import BackendType, BuildContext
 from headgate.config.schema import ConfigPath, TargetSettings
-from headgate.core.backend import Backend, Exchange, RawHeaders, Receiver, Status, Timeouts, Wire
+from headgate.core.backend import (
+    Archive,
+    Backend,
+    Exchange,
+    Kept,
+    RawHeaders,
+    Receiver,
+    Status,
+    Timeouts,
+    Wire,
+)
 from headgate.core.call import Operation
 from headgate.core.errors import ConfigError
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
 from headgate.core.operations import EmbedRequest, RerankRequest
-from headgate.dialects.dialect import Dialect
+from headgate.dialects.dialect import ChatDialect, Dialect
 from headgate.dialects.registry import dialect as find_dialect
 from headgate.upstream.credentials import Credentials
 from headgate.upstream.heads import complete_head, request_head
@@ -47,6 +57,7 @@ class Endpoint:
         usage_when_asked: the upstream takes its dialect's wish for usage in a stream.
         anywhere: it is there at any `base_url`; otherwise only at the vendor's own address, and where the
             target's `dialects` name it.
+        keeps: what it keeps of its answers; at another `base_url` than the vendor's the operator says so.
     """
 
     dialect: str
@@ -54,6 +65,7 @@ class Endpoint:
     encoding: Mapping[str, Any] = field(default_factory=dict)
     usage_when_asked: bool = True
     anywhere: bool = True
+    keeps: frozenset[Kept] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +124,11 @@ class RemoteSettings(TargetSettings):
         default=(),
         description="Dialects that this `base_url` speaks besides the usual one, like `openai_responses`.",
     )
+    native_state: tuple[Kept, ...] | None = Field(
+        default=None,
+        description="What of the Responses API the upstream keeps itself: `store`, `background`,"
+        " `conversation`; `[]`: Headgate keeps all. Left out: as the vendor does at its own address.",
+    )
     stream_usage: bool | None = Field(
         default=None,
         description="Ask for usage in streams where the caller did not; `false` where that is refused.",
@@ -166,6 +183,7 @@ class RemoteBackend:
         self._timeouts = context.timeouts
         self._stream_usage = settings.stream_usage
         self._dialects = settings.dialects
+        self._native_state = settings.native_state
         self._at_vendor = settings.base_url is None
 
     @property
@@ -183,11 +201,7 @@ class RemoteBackend:
         """The pool belongs to the server: other targets may use it."""
 
     def wire(self, operation: Operation, dialect: str) -> Wire | None:
-        endpoints = [
-            each
-            for each in self._preset.endpoints.get(operation, ())
-            if each.anywhere or self._at_vendor or each.dialect in self._dialects
-        ]
+        endpoints = self._endpoints(operation)
         if not endpoints:
             return None
         endpoint = next((each for each in endpoints if each.dialect == dialect), endpoints[0])
@@ -199,15 +213,50 @@ class RemoteBackend:
             record, self._model, self._timeouts, endpoint, self._pool, self._credentials, plain, stream
         )
 
-    def _line(self, endpoint: Endpoint, record: Dialect, stream: bool) -> RequestLine:
-        origin = self._pool.origin
+    def archive(self, dialect: str) -> Archive | None:
+        for endpoint in self._endpoints(Operation.CHAT):
+            if endpoint.dialect == dialect:
+                keeps = endpoint.keeps if endpoint.anywhere or self._at_vendor else frozenset()
+                if self._native_state is not None:
+                    keeps = frozenset(self._native_state)
+                target = self._target(endpoint, find_dialect(dialect), stream=False)
+                fields = tuple(field for field in self._fields if field[0] != b"content-type")
+                return RemoteArchive(keeps, target, fields, self._timeouts, self._pool, self._credentials)
+        return None
+
+    def _endpoints(self, operation: Operation) -> list[Endpoint]:
+        return [
+            each
+            for each in self._preset.endpoints.get(operation, ())
+            if each.anywhere or self._at_vendor or each.dialect in self._dialects
+        ]
+
+    def _target(self, endpoint: Endpoint, record: Dialect, stream: bool) -> str:
         path = record.path(self._model, stream)
         if endpoint.path is not None:
             verb = path.rpartition(":")[2]
             path = endpoint.path.format(model=quote(self._model, safe=""), verb=verb, **self._variables)
-        target = f"{self._path}{path}"
-        sent = f"http://{origin.authority}{target}" if origin.forwards else target
-        return RequestLine(target, request_head("POST", sent, origin.authority, self._fields))
+        return f"{self._path}{path}"
+
+    def _line(self, endpoint: Endpoint, record: Dialect, stream: bool) -> RequestLine:
+        target = self._target(endpoint, record, stream)
+        return RequestLine(target, _head("POST", target, self._pool.origin, self._asking(record, stream)))
+
+    def _asking(self, record: Dialect, stream: bool) -> Sequence[tuple[bytes, bytes]]:
+        """The fixed fields, and what the answer is to be; the operator may say otherwise."""
+        if any(name == b"accept" for name, _ in self._fields):
+            return self._fields
+        kind = "application/json"
+        if stream and isinstance(record, ChatDialect):
+            framing, kind = next(iter(record.stream_types.items()))
+            if framing == "sse":  # errors are JSON, and some servers refuse who wants none
+                kind += ", application/json"
+        return [*self._fields, (b"accept", kind.encode("ascii"))]
+
+
+def _head(method: str, target: str, origin: Origin, fields: Sequence[tuple[bytes, bytes]]) -> bytes:
+    sent = f"http://{origin.authority}{target}" if origin.forwards else target
+    return request_head(method, sent, origin.authority, fields)
 
 
 def _fixed_fields(
@@ -302,3 +351,44 @@ class RemoteWire:
             headers = [*headers, *signed]
         head = complete_head(line.head, headers, len(body))
         return self._pool.send(head, body, receiver, timeouts=self.timeouts, deadline=deadline)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteArchive:
+    """Answers that an API keeps: asked for by id, beside the route that makes them."""
+
+    keeps: frozenset[Kept]
+    _target: str
+    _fields: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    _timeouts: Timeouts
+    _pool: Pool
+    _credentials: Credentials | None
+
+    @property
+    def address(self) -> str:
+        return f"{self._pool.origin}{self._target}"
+
+    @property
+    def account(self) -> object:
+        """Where tokens expire the address alone tells accounts apart: it is a resource of one's own."""
+        return self.address, None if self._credentials is not None else self._fields
+
+    @property
+    def ready(self) -> bool:
+        return self._credentials is None or self._credentials.ready()
+
+    async def prepare(self) -> None:
+        if self._credentials is not None:
+            await self._credentials.headers("GET", self._pool.origin.authority, "/", b"")
+
+    def ask(
+        self, method: str, path: str, query: str, headers: RawHeaders, deadline: float, receiver: Receiver
+    ) -> Exchange:
+        route, _, own = self._target.partition("?")
+        queries = "&".join(filter(None, (own, query)))
+        target = f"{route}{path}?{queries}" if queries else f"{route}{path}"
+        origin = self._pool.origin
+        if self._credentials is not None:
+            headers = [*headers, *self._credentials.sign(method, origin.authority, target, b"")]
+        head = complete_head(_head(method, target, origin, self._fields), headers, 0)
+        return self._pool.send(head, b"", receiver, timeouts=self._timeouts, deadline=deadline)

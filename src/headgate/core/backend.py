@@ -204,3 +204,52 @@ class WireBackend(Backend, Protocol):
     def wire(self, operation: Operation, dialect: str) -> Wire | None:
         """The lane in `dialect` where the backend speaks it, otherwise the one in its own first choice."""
         ...
+
+
+Kept: TypeAlias = Literal["store", "background", "conversation"]
+"""What an upstream may keep for its callers, by the fields of OpenAI's Responses API that ask for it."""
+
+
+class Archive(Protocol):
+    """What one upstream keeps of its own answers, each under its id, for one set of credentials."""
+
+    @property
+    def keeps(self) -> frozenset[Kept]: ...
+
+    @property
+    def address(self) -> str:
+        """Where it is, for remembering it: no secret."""
+        ...
+
+    @property
+    def account(self) -> object:
+        """Compares equal for archives in which the same ids are found. Holds secrets: not to be shown."""
+        ...
+
+    @property
+    def ready(self) -> bool:
+        """False while `prepare()` has something to do."""
+        ...
+
+    async def prepare(self) -> None:
+        """Have credentials that last. Raises Unavailable."""
+        ...
+
+    def ask(
+        self, method: str, path: str, query: str, headers: RawHeaders, deadline: float, receiver: Receiver
+    ) -> Exchange:
+        """Send one request without a body; what comes is told to `receiver`, never from within this call.
+
+        Args:
+            path: behind the route that creates answers, URL-quoted: `/resp_1/cancel`.
+            query: URL-quoted, without its question mark; may be empty.
+            deadline: absolute, on the event loop's clock.
+        """
+        ...
+
+
+@runtime_checkable
+class ArchiveBackend(Backend, Protocol):
+    def archive(self, dialect: str) -> Archive | None:
+        """Where the upstream's answers in `dialect` are kept; None where it does not speak that."""
+        ...

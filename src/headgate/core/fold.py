@@ -24,7 +24,7 @@ from headgate.core.events import (
     Stop,
     UsageReported,
 )
-from headgate.core.messages import JSON, Extensions, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.core.messages import JSON, Citation, Extensions, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
 
 _DELTA_FIELDS: dict[type, frozenset[DeltaField]] = {
@@ -47,12 +47,15 @@ class ProtocolViolation(ValueError):
 class _OpenPart:
     part: Part
     pieces: dict[DeltaField, list[str]] = field(default_factory=dict)
+    cited: list[Citation] = field(default_factory=list)
     ended: bool = False
 
     def complete(self) -> Part:
         grown: dict[str, Any] = {
             name: (getattr(self.part, name) or "") + "".join(pieces) for name, pieces in self.pieces.items()
         }
+        if self.cited and isinstance(self.part, Text):
+            grown["citations"] = (*self.part.citations, *self.cited)
         return replace(self.part, **grown) if grown else self.part
 
 
@@ -154,14 +157,16 @@ class Assembler:
             part.pieces.setdefault(event.field, []).append(event.delta)
         if event.logprobs is not None:
             choice = self._choices[event.choice]
-            choice.logprobs = [*(choice.logprobs or ()), *event.logprobs]
+            if choice.logprobs is None:
+                choice.logprobs = []
+            choice.logprobs += event.logprobs
 
     def _cite(self, event: PartCited) -> None:
         part = self._part(event.choice, event.index)
         if not isinstance(part.part, Text):
             kind = type(part.part).__name__
             raise ProtocolViolation("citations go to text", f"a {kind} part was cited")
-        part.part = replace(part.part, citations=(*part.part.citations, event.citation))
+        part.cited.append(event.citation)
 
     def _report(self, event: UsageReported) -> None:
         before, after = self._usage, event.usage

@@ -28,10 +28,12 @@ def begin(
     client: Client,
     *,
     answers_in: ChatDialect | None = None,
+    origin: str | None = None,
 ) -> Relay | None:
     """Take a request in and start its relay; None when it was refused, and answered, at once.
 
     Args:
+        origin: name of the one target that can answer, because it keeps what the request refers to.
         answers_in: the caller's dialect with an encoder for just this answer: it is written anew even where
             the upstream speaks the same dialect.
     """
@@ -61,6 +63,7 @@ def begin(
         envelope.stream,
     )
     call.deadline = now + patience
+    call.origin = origin
     gateway.metrics.call_started(call)
     fields = [(b"x-request-id", call.id.encode("ascii")), *_trace_fields(gateway, call, headers)]
     intake = Intake(gateway, call, match, route, envelope, body, headers, fields)

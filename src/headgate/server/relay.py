@@ -13,7 +13,7 @@ import logging
 from collections.abc import Sequence
 from time import monotonic
 
-from headgate.core.call import Outcome, outcome_of
+from headgate.core.call import Call, Outcome, outcome_of
 from headgate.core.errors import Cancelled, DeadlineExceeded, HeadgateError
 from headgate.core.loss import Loss
 from headgate.policy.limits import Ticket
@@ -73,6 +73,10 @@ class Relay:
         self._hedge_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
         self._queued = self._paused = self.done = False
+
+    @property
+    def call(self) -> Call:
+        return self._intake.call
 
     # From the caller's side.
 

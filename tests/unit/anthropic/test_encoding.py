@@ -138,9 +138,19 @@ def test_call_ids_are_put_in_the_letters_that_the_api_takes() -> None:
         Message("tool", (ToolResult("functions_f.0", ()), ToolResult("functions.f:0", ()))),
     )
     calls, results = wire["messages"][1]["content"], wire["messages"][2]["content"]
-    assert [call["id"] for call in calls] == ["functions_f_0", "functions_f_0_"]
-    assert [result["tool_use_id"] for result in results] == ["functions_f_0_", "functions_f_0"]
+    assert [call["id"] for call in calls] == ["functions_f_0", "functions_f_0_1"]
+    assert [result["tool_use_id"] for result in results] == ["functions_f_0_1", "functions_f_0"]
     assert losses == []
+
+
+def test_many_call_ids_that_look_alike_stay_apart_and_short() -> None:
+    ids = [chr(0x4E00 + number) for number in range(2000)]
+    calls = tuple(ToolCall(each, "f", "{}") for each in ids)
+    wire, _ = sent(HI, Message("assistant", calls), Message("tool", tuple(ToolResult(i, ()) for i in ids)))
+    called = [call["id"] for call in wire["messages"][1]["content"]]
+    assert called == [result["tool_use_id"] for result in wire["messages"][2]["content"]]
+    assert len(set(called)) == len(ids)
+    assert max(map(len, called)) < 10
 
 
 @pytest.mark.parametrize("arguments", ["[1]", "{", '{"a":', "null", '"x"'])

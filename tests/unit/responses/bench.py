@@ -23,6 +23,7 @@ from headgate.core.messages import Reasoning, Text, ToolCall
 from headgate.dialects.dialect import AnswerOptions
 from headgate.policy.store import MemoryStore, Store
 from headgate.server.responses import (
+    Asked,
     Draft,
     ResponseBook,
     Run,
@@ -62,7 +63,7 @@ class Bench:
 
     async def open(self, principal: Principal = ANN, **fields: Any) -> Draft:
         body = json.dumps({"model": "m", "input": "Hi"} | fields).encode()
-        return await self.book.open(body, principal)
+        return await self.book.open(Asked(body), principal)
 
     async def answered(self, events: Sequence[ChatEvent] = ANSWER, **fields: Any) -> Draft:
         """A request with its answer, ended and kept."""

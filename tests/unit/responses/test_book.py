@@ -16,6 +16,7 @@ from headgate.core.errors import (
 from headgate.core.fold import fold
 from headgate.core.messages import Message, Reasoning, Text, ToolCall, ToolResult
 from headgate.dialects.openai_responses import decode_request
+from headgate.server.responses import Asked
 from tests.unit.responses.bench import ANN, ANSWER, BOB, CALLS, OPTIONS, Bench, feed, gather, run
 from tests.unit.responses.wire import decode, kinds
 
@@ -146,7 +147,7 @@ def test_mistakes_name_their_field(param: str, fields: dict[str, Any]) -> None:
 def test_bodies_that_are_none(body: bytes) -> None:
     async def work() -> None:
         with pytest.raises(InvalidRequest):
-            await Bench().book.open(body, ANN)
+            await Bench().book.open(Asked(body), ANN)
 
     run(work())
 

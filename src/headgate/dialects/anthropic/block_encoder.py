@@ -49,6 +49,7 @@ class BlockEncoder:
     def __init__(self, losses: list[Loss]) -> None:
         self._losses = losses
         self._call_ids: dict[str, str] = {}
+        self._taken_ids: set[str] = set()
         self.list_word = "content"
         """What the caller calls the list of a tool result's parts."""
 
@@ -149,8 +150,11 @@ class BlockEncoder:
         if known is not None:
             return known
         wire = _CALL_ID.sub("_", call_id) or "call"
-        while wire in self._call_ids.values():
-            wire += "_"
+        if wire in self._taken_ids:
+            wire = f"{wire}_{len(self._call_ids)}"
+            while wire in self._taken_ids:
+                wire += "_"
+        self._taken_ids.add(wire)
         self._call_ids[call_id] = wire
         return wire
 

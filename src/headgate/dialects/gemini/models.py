@@ -28,9 +28,12 @@ class ModelEntry(NamedTuple):
     description: str | None = None
 
 
-def encode_models(models: Iterable[ModelEntry]) -> bytes:
-    """The list, all on one page."""
-    return msgspec.json.encode({"models": [_entry(model) for model in models]})
+def encode_models(models: Iterable[ModelEntry], *, next_page_token: str | None = None) -> bytes:
+    """One page of the list; the last one has no token."""
+    page: dict[str, Any] = {"models": [_entry(model) for model in models]}
+    return msgspec.json.encode(
+        page if next_page_token is None else {**page, "nextPageToken": next_page_token}
+    )
 
 
 def encode_model(model: ModelEntry) -> bytes:

@@ -1,9 +1,10 @@
-"""The stateful side of the Responses API, emulated over any upstream: keep, continue, fetch, replay, cancel.
+"""The stateful side of the Responses API: keep, continue, fetch, replay, cancel.
 
-Nothing here knows HTTP routes. A route opens a draft for a request, sends the draft's body on its way like
-any other request, and lets a `Run` read along with the answer::
+Where upstreams keep what they answer, `Origins` remembers whose it is and where, and `fetch` asks for it
+there. Over any other upstream the state is emulated: `create` opens a draft for a request, sends the draft's
+body on its way like any other request, and lets a `Run` read along with the answer::
 
-    draft = await book.open(body, principal)            # history expanded, ids given
+    draft = await book.open(Asked(body), principal)     # history expanded, ids given
     run = await book.begin(draft)                       # if draft.store
     client = RecordingClient(client, run)               # or DetachedClient(run) for draft.background
 
@@ -12,7 +13,7 @@ any other request, and lets a `Run` read along with the answer::
 
 from headgate.server.responses.book import ResponseBook
 from headgate.server.responses.clients import DetachedClient, RecordedCall, RecordingClient
-from headgate.server.responses.draft import Draft
+from headgate.server.responses.draft import Asked, Draft
 from headgate.server.responses.run import Run
 
-__all__ = ["DetachedClient", "Draft", "RecordedCall", "RecordingClient", "ResponseBook", "Run"]
+__all__ = ["Asked", "DetachedClient", "Draft", "RecordedCall", "RecordingClient", "ResponseBook", "Run"]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import suppress
@@ -24,13 +23,22 @@ from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.json_bodies import wrong_value
 from headgate.dialects.openai_responses import StreamEncoder, decode_request, decode_result, echo_of
 from headgate.policy.store import MAX_TTL, Clock, Store
-from headgate.server.responses.draft import Asked, Draft, named_items, refuse_previous, shown
+from headgate.server.responses.draft import (
+    Asked,
+    Draft,
+    id_of,
+    item_referred_to,
+    named_items,
+    refuse_previous,
+    shown,
+    unknown,
+)
+from headgate.server.responses.origins import Origins
 from headgate.server.responses.run import TERMINAL, Run
 
 log = logging.getLogger("headgate.responses")
 
 MAX_LIST = 100
-_MINTED = re.compile(r"[a-z]+_hg\d+_(\w+)")
 
 
 class Record(msgspec.Struct, array_like=True):
@@ -47,16 +55,9 @@ class _Output(msgspec.Struct):
     output: list[msgspec.Raw] = []
 
 
-class _Reference(msgspec.Struct):
-    type: str | None = None
-    id: str | None = None
-    role: Any = None
-
-
 _RECORD = msgspec.msgpack.Decoder(Record)
 _EVENTS = msgspec.msgpack.Decoder(list[tuple[int, bytes]])
 _OUTPUT = msgspec.json.Decoder(_Output)
-_REFERENCE = msgspec.json.Decoder(_Reference)
 
 
 class ResponseBook:
@@ -86,6 +87,8 @@ class ResponseBook:
         self._max_events = max_events
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.origins = Origins(store, self._ttl)
+        """Of the responses that upstreams keep."""
 
     async def recover(self) -> int:
         """Say of what an earlier process left under way that it failed. Returns how many there were."""
@@ -107,16 +110,17 @@ class ResponseBook:
         """Wait until all that has ended is kept."""
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.origins.close()
 
     # Create.
 
-    async def open(self, body: bytes, principal: Principal) -> Draft:
-        """Read a request and expand what it continues.
+    async def open(self, asked: Asked, principal: Principal) -> Draft:
+        """Expand what a request continues.
 
         Raises:
             InvalidRequest: with `param`; for an unknown `previous_response_id` with status 404.
         """
-        asked = Asked(body)
+        asked.check_emulated()
         identity = f"resp_{secrets.token_hex(24)}"
         new = asked.input_items()
         history: list[bytes] = []
@@ -125,7 +129,7 @@ class ResponseBook:
         items = None if new is None else [*history, *[await self._resolved(i, principal) for i in new]]
         draft = Draft(
             id=identity,
-            model=asked.model or "",
+            model=asked.model,
             created=int(self._clock()),
             owner=principal.name,
             store=asked.store,
@@ -134,7 +138,6 @@ class ResponseBook:
             body=asked.body(items),
             items=named_items(items or (), identity),
             echo=asked.echo(),
-            continues=asked.previous is not None,
         )
         if draft.background:  # its caller learns of mistakes now or never
             decode_request(draft.body)
@@ -210,7 +213,7 @@ class ResponseBook:
         items = list(run.draft.items if run is not None else (await self._find(identity, principal)).items)
         if order == "desc":
             items.reverse()
-        ids = [_REFERENCE.decode(item).id for item in items]
+        ids = [id_of(item) for item in items]
         start = 0
         if after is not None:
             if after not in ids:
@@ -267,13 +270,13 @@ class ResponseBook:
     def _running(self, identity: str, principal: Principal) -> Run | None:
         run = self._runs.get(identity)
         if run is not None and run.draft.owner != principal.name:
-            raise _unknown(identity)
+            raise unknown(identity)
         return run
 
     async def _find(self, identity: str, principal: Principal) -> Record:
         record = await self._load(identity)
         if record is None or record.owner != principal.name:
-            raise _unknown(identity)
+            raise unknown(identity)
         return record
 
     async def _load(self, identity: str) -> Record | None:
@@ -293,25 +296,18 @@ class ResponseBook:
 
     async def _resolved(self, item: bytes, principal: Principal) -> bytes:
         """The item that a reference means, if one of our responses has it; else the item itself."""
-        if len(item) > 1000:
+        named = item_referred_to(item)
+        if named is None:
             return item
+        response, identity = named
         try:
-            told = _REFERENCE.decode(item)
-        except ValueError:
-            return item
-        if told.type not in ("item_reference", None) or told.role is not None or told.id is None:
-            return item
-        minted = _MINTED.fullmatch(told.id)
-        if minted is None:
-            return item
-        try:
-            candidates = await self._history(f"resp_{minted[1]}", principal)
+            candidates = await self._history(response, principal)
         except InvalidRequest:
             candidates = []
         for candidate in candidates:
-            if _REFERENCE.decode(candidate).id == told.id:
+            if id_of(candidate) == identity:
                 return candidate
-        raise InvalidRequest(f"Item with id '{shown(told.id)}' not found.", param="input", status=404)
+        raise InvalidRequest(f"Item with id '{shown(identity)}' not found.", param="input", status=404)
 
     def _record(self, run: Run) -> Record:
         draft = run.draft
@@ -369,10 +365,6 @@ class ResponseBook:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def _unknown(identity: str) -> NotFound:
-    return NotFound(f"Response with id '{shown(identity)}' not found.")
 
 
 async def _from(events: Iterable[tuple[int, bytes]], after: int) -> AsyncGenerator[bytes, None]:

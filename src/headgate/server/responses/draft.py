@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
-from headgate.core.errors import InvalidRequest, UnsupportedParameter
+from headgate.core.backend import Kept
+from headgate.core.errors import InvalidRequest, NotFound, UnsupportedParameter
 from headgate.core.loss import Loss
 from headgate.core.result import ChatResult
 from headgate.dialects.dialect import AnswerOptions, ChatDialect
@@ -28,6 +30,7 @@ _PREFIXES = {
     "custom_tool_call": "ctc",
     "custom_tool_call_output": "ctco",
 }
+_MINTED = re.compile(r"[a-z]+_hg\d+_(\w+)")
 _OURS = frozenset({"background", "conversation", "input", "previous_response_id", "store"})
 """Fields that are dealt with here; an upstream does not see them as they came."""
 
@@ -49,7 +52,6 @@ class Draft:
         body: the request for the upstream: stateless, history expanded, streamed if in the background.
         items: the whole input, history included, each item JSON with an id.
         echo: what the response repeats of its request.
-        continues: the input holds what an earlier response began.
     """
 
     id: str
@@ -62,7 +64,6 @@ class Draft:
     body: bytes
     items: tuple[bytes, ...]
     echo: Mapping[str, Any]
-    continues: bool = False
 
     @property
     def dialect(self) -> ChatDialect:
@@ -94,7 +95,6 @@ class Asked:
 
     Raises:
         InvalidRequest: the body is no JSON object, or one of these fields is not what it must be.
-        UnsupportedParameter: `conversation`, which there is no place for.
     """
 
     def __init__(self, body: bytes) -> None:
@@ -106,14 +106,49 @@ class Asked:
         self.store = self._flag("store", True)
         self.background = self._flag("background", False)
         self.stream = self._flag("stream", False)
-        self.model = self._text("model")
+        self.model = self._text("model") or ""
         self.previous = self._text("previous_response_id")
+        self.conversation = self._conversation()
         if not self.model:
             raise missing("model")
-        if "conversation" in self.fields:
+
+    @property
+    def stateless(self) -> bool:
+        """Nothing is to be kept, and nothing that was kept is meant."""
+        return not (
+            self.store
+            or self.background
+            or self.previous is not None
+            or self.conversation is not None
+            or self.refers_here()
+        )
+
+    @property
+    def needs(self) -> frozenset[Kept]:
+        """What an upstream must keep so that it can answer this as it is."""
+        wants: dict[Kept, bool] = {
+            "background": self.background,
+            "conversation": self.conversation is not None,
+        }
+        return frozenset(name for name, wanted in wants.items() if wanted) or frozenset({"store"})
+
+    def refers_here(self) -> bool:
+        """The input names items that were written by Headgate: no upstream knows them."""
+        if b"_hg" not in bytes(self.fields.get("input", b"")):
+            return False
+        return any(item_referred_to(item) is not None for item in self.input_items() or ())
+
+    def check_emulated(self) -> None:
+        """Refuse what there is no emulation of.
+
+        Raises:
+            UnsupportedParameter: `conversation`, which there is no place for.
+            InvalidRequest: in the background, and not to be kept.
+        """
+        if self.conversation is not None:
             raise UnsupportedParameter(
-                "Conversations are not kept here: leave out 'conversation' and continue a response with "
-                "'previous_response_id'.",
+                f"Conversations are not kept here, nor by the upstream of {self.model!r}: leave out "
+                "'conversation' and continue a response with 'previous_response_id'.",
                 param="conversation",
             )
         if self.background and not self.store:
@@ -142,6 +177,17 @@ class Asked:
 
     def echo(self) -> dict[str, Any]:
         return echo_of(self.fields)
+
+    def _conversation(self) -> str | None:
+        """Its id; the field holds that, or an object with it."""
+        value = self._value("conversation")
+        if isinstance(value, dict):
+            value = value.get("id")
+        if value is None and "conversation" not in self.fields:
+            return None
+        if not isinstance(value, str):
+            raise wrong_type("conversation", "an id, or an object with one", value)
+        return value
 
     def _flag(self, name: str, default: bool) -> bool:
         value = self._value(name)
@@ -189,6 +235,33 @@ def _named(item: bytes, response_id: str, number: int) -> bytes:
 _INPUT_TEXT = b'[{"type":"input_text","text":%b}]'
 
 
+class _Reference(msgspec.Struct):
+    type: str | None = None
+    id: str | None = None
+    role: Any = None
+
+
+_REFERENCE = msgspec.json.Decoder(_Reference)
+
+
+def id_of(item: bytes) -> str | None:
+    return _REFERENCE.decode(item).id
+
+
+def item_referred_to(item: bytes) -> tuple[str, str] | None:
+    """Ids of the response and the item that an `item_reference` means, where that item was written here."""
+    if len(item) > 1000:
+        return None
+    try:
+        told = _REFERENCE.decode(item)
+    except ValueError:
+        return None
+    if told.type not in ("item_reference", None) or told.role is not None or told.id is None:
+        return None
+    minted = _MINTED.fullmatch(told.id)
+    return None if minted is None else (f"resp_{minted[1]}", told.id)
+
+
 def refuse_previous(identity: str) -> InvalidRequest:
     """As OpenAI words it."""
     return InvalidRequest(
@@ -197,6 +270,11 @@ def refuse_previous(identity: str) -> InvalidRequest:
         code="previous_response_not_found",
         status=404,
     )
+
+
+def unknown(identity: str) -> NotFound:
+    """As OpenAI words it."""
+    return NotFound(f"Response with id '{shown(identity)}' not found.")
 
 
 def shown(identity: str) -> str:

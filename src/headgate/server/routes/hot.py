@@ -13,15 +13,13 @@ from starlette.types import Message, Receive, Scope, Send
 from typing_extensions import override
 
 from headgate.core.errors import Cancelled, HeadgateError, PayloadTooLarge
-from headgate.dialects import sse
 from headgate.server.bodies import drain, read_body
-from headgate.server.calls import begin, check_content_type
+from headgate.server.calls import begin
 from headgate.server.client import AsgiClient
 from headgate.server.endpoints import Endpoint, Match
 from headgate.server.gateway import Gateway
-from headgate.server.lanes.lane import JSON_HEAD
 from headgate.server.openapi import describe_endpoint
-from headgate.server.responses import DetachedClient, RecordedCall, RecordingClient, Run
+from headgate.server.responses.create import Request, create
 
 
 class RelayResponse(Response):
@@ -82,81 +80,11 @@ class RelayResponse(Response):
 
 
 class KeptResponse(RelayResponse):
-    """Answers of the Responses API: kept, continued, and made in the background, whatever the upstream."""
+    """Answers of the Responses API: kept, continued, and made in the background."""
 
     @override
     async def _begin(self, scope: Scope, match: Match, body: bytes, client: AsgiClient) -> None:
-        gateway, headers = self._gateway, scope["headers"]
-        try:
-            gateway.admit()
-            principal = gateway.keys.authenticate(headers)
-            check_content_type(headers)
-            draft = await gateway.book.open(body, principal)
-            gateway.route(draft.model)
-            run = await gateway.book.begin(draft) if draft.store else None
-        except HeadgateError as error:
-            gateway.refuse(match.endpoint, headers, error, client)
-            return
-        if run is None:
-            # Nothing to keep or continue: an upstream that has this API gets the caller's own bytes.
-            stateless = not draft.continues
-            client.relay = begin(
-                gateway,
-                match,
-                headers,
-                body if stateless else draft.body,
-                client,
-                answers_in=None if stateless else draft.dialect,
-            )
-            return
-        if draft.background:
-            relay = begin(gateway, match, headers, draft.body, DetachedClient(run), answers_in=draft.dialect)
-            run.on_cancel = relay.cancel if relay is not None else None
-            await self._tell_background(client, run)
-            return
-        recorded = RecordingClient(client, run)
-        relay = begin(gateway, match, headers, draft.body, recorded, answers_in=draft.dialect)
-        if relay is not None:
-            client.relay = RecordedCall(relay, run)
-
-    async def _tell_background(self, client: AsgiClient, run: Run) -> None:
-        """At once: the response as it stands, or its events as they come. The caller may leave."""
-        if not run.draft.stream:
-            client.respond(200, JSON_HEAD, run.response)
-            return
-        client.relay = Follower(client, run)
-
-
-class Follower:
-    """A caller that watches a response in the background: its leaving stops the watching, not the work."""
-
-    def __init__(self, client: AsgiClient, run: Run) -> None:
-        self._flowing = asyncio.Event()
-        self._flowing.set()
-        self._task = asyncio.get_running_loop().create_task(self._follow(client, run))
-
-    async def _follow(self, client: AsgiClient, run: Run) -> None:
-        begun = False
-        async for data in run.follow():
-            if begun:
-                client.write(data)
-            else:
-                client.begin(200, [(b"content-type", sse.CONTENT_TYPE.encode())], data)
-            begun = True
-            await self._flowing.wait()
-        client.end()
-
-    def pause(self) -> None:
-        self._flowing.clear()
-
-    def resume(self) -> None:
-        self._flowing.set()
-
-    def cancel(self) -> None:
-        self._task.cancel()
-
-    def abandon(self, error: HeadgateError) -> None:
-        self._task.cancel()
+        await create(self._gateway, Request(match, scope["headers"], body, client))
 
 
 def hot_routes(gateway: Gateway) -> APIRouter:

@@ -1,8 +1,12 @@
-"""The Responses API beyond creating: fetch, replay, delete, cancel, input items; for the owner only."""
+"""The Responses API beyond creating: fetch, replay, delete, cancel, input items; for the owner only.
+
+What an upstream keeps is asked of that upstream; the rest is kept here.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
@@ -10,7 +14,11 @@ from starlette.responses import Response, StreamingResponse
 from headgate.core.call import ANONYMOUS, Principal
 from headgate.core.errors import InvalidRequest, NotFound
 from headgate.dialects import sse
+from headgate.observe.tracing import passthrough
+from headgate.server.bodies import unless_gone
 from headgate.server.gateway import Gateway
+from headgate.server.responses.fetch import ask
+from headgate.server.responses.origins import home_of
 
 RESPONSE_EXAMPLE = {
     "id": "resp_0123",
@@ -53,6 +61,33 @@ def _number(request: Request, name: str, default: int) -> int:
     return int(text)
 
 
+async def _at_upstream(
+    gateway: Gateway, request: Request, identity: str, action: str = ""
+) -> Response | None:
+    """The answer of the upstream that keeps the response; None for what is kept here, or unknown."""
+    origins, principal = gateway.book.origins, _principal(request)
+    origin = await origins.find("native", identity, principal)
+    if origin is None:
+        return None
+    target, archive = home_of(origin, identity, gateway.router)
+    rid: str = request.scope["headgate.request_id"]
+    answer = await unless_gone(
+        request.receive,
+        ask(
+            archive,
+            request.method,
+            f"/{quote(identity, safe='')}{action}",
+            urlencode(parse_qsl(request.url.query, keep_blank_values=True)),
+            [(b"x-request-id", rid.encode("ascii")), *passthrough(request.scope["headers"])],
+            total=target.timeouts.total,
+            limit=gateway.max_body,
+        ),
+    )
+    if request.method == "DELETE":
+        await origins.forget("native", identity)
+    return answer
+
+
 def responses_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(prefix="/v1/responses", tags=["Responses"])
     book = gateway.book
@@ -60,6 +95,9 @@ def responses_routes(gateway: Gateway) -> APIRouter:
     @router.get("/{response_id}", responses=_example(RESPONSE_EXAMPLE))
     async def retrieve_response(request: Request, response_id: str) -> Response:
         """A kept response. With `stream=true` its events after `starting_after`, live while it runs."""
+        kept = await _at_upstream(gateway, request, response_id)
+        if kept is not None:
+            return kept
         if request.query_params.get("stream") != "true":
             return _json(await book.retrieve(response_id, _principal(request)))
         after = _number(request, "starting_after", -1)
@@ -71,6 +109,9 @@ def responses_routes(gateway: Gateway) -> APIRouter:
     )
     async def delete_response(request: Request, response_id: str) -> Response:
         """Forget a response; one in the background is stopped."""
+        kept = await _at_upstream(gateway, request, response_id)
+        if kept is not None:
+            return kept
         return _json(await book.delete(response_id, _principal(request)))
 
     @router.post(
@@ -80,6 +121,9 @@ def responses_routes(gateway: Gateway) -> APIRouter:
     )
     async def cancel_response(request: Request, response_id: str) -> Response:
         """Stop a response in the background."""
+        kept = await _at_upstream(gateway, request, response_id, "/cancel")
+        if kept is not None:
+            return kept
         return _json(await book.cancel(response_id, _principal(request)))
 
     @router.get(
@@ -88,6 +132,9 @@ def responses_routes(gateway: Gateway) -> APIRouter:
     )
     async def list_input_items(request: Request, response_id: str) -> Response:
         """What the response was asked, history included; paged by `after`, `limit` and `order`."""
+        kept = await _at_upstream(gateway, request, response_id, "/input_items")
+        if kept is not None:
+            return kept
         page = await book.input_items(
             response_id,
             _principal(request),

@@ -1,0 +1,161 @@
+"""Creating a response: by an upstream that keeps it, by one that keeps nothing, or kept here.
+
+Who keeps what a model answers does not depend on the moment. All of its targets keep it, each what it made
+itself; or none does, and Headgate keeps it, so that any target can go on with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headgate.core.backend import RawHeaders
+from headgate.core.call import Call, Operation, Principal
+from headgate.core.errors import HeadgateError, NotFound
+from headgate.routing.plan import Target
+from headgate.server.calls import begin, check_content_type
+from headgate.server.client import AsgiClient
+from headgate.server.endpoints import Match
+from headgate.server.gateway import Gateway
+from headgate.server.lanes.lane import JSON_HEAD
+from headgate.server.responses.clients import (
+    DetachedClient,
+    Follower,
+    NamedClient,
+    RecordedCall,
+    RecordingClient,
+)
+from headgate.server.responses.draft import Asked, Draft, refuse_previous
+from headgate.server.responses.origins import Origin, archive_of, target_in
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to create a response, as it came in."""
+
+    match: Match
+    headers: RawHeaders
+    body: bytes
+    client: AsgiClient
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """Upstreams that keep their answers may have the request as it is.
+
+    Args:
+        only: name of the one target that has what is to be continued.
+    """
+
+    only: str | None = None
+
+
+async def create(gateway: Gateway, request: Request) -> None:
+    """Answer `request`, or start what answers it."""
+    headers = request.headers
+    draft: Draft | None = None
+    try:
+        gateway.admit()
+        principal = gateway.keys.authenticate(headers)
+        check_content_type(headers)
+        asked = Asked(request.body)
+        native = Native() if asked.stateless else await _native(gateway, asked, principal)
+        if native is None:
+            draft = await gateway.book.open(asked, principal)
+    except HeadgateError as error:
+        gateway.refuse(request.match.endpoint, headers, error, request.client)
+        return
+    if draft is not None:
+        await _emulate(gateway, request, draft)
+    elif native is not None:
+        _pass(gateway, request, asked, native, principal)
+
+
+async def _native(gateway: Gateway, asked: Asked, principal: Principal) -> Native | None:
+    """None where the state is emulated.
+
+    Raises:
+        InvalidRequest: what it continues is another's, or kept where this model can't read it.
+        NotFound: the upstream that keeps it is not configured any more.
+    """
+    route = gateway.route(asked.model)
+    origins = gateway.book.origins
+    if asked.previous is not None:
+        try:
+            origin = await origins.find("native", asked.previous, principal)
+        except NotFound:
+            raise refuse_previous(asked.previous) from None
+        if origin is None:
+            return None
+        param = "previous_response_id"
+        return Native(target_in(route, origin, asked.previous, gateway.router, param).name)
+    able = [target for target in route.targets if target.performs(Operation.CHAT)]
+    keeping = [target for target in able if _keeps(target, asked)]
+    if asked.conversation is not None and keeping:
+        origin = await origins.find("conversation", asked.conversation, principal)
+        if origin is None:
+            return Native(min(keeping, key=lambda target: target.priority).name)
+        return Native(target_in(route, origin, asked.conversation, gateway.router, "conversation").name)
+    return Native() if able and len(keeping) == len(able) and not asked.refers_here() else None
+
+
+def _keeps(target: Target, asked: Asked) -> bool:
+    archive = archive_of(target)
+    return archive is not None and asked.needs <= archive.keeps
+
+
+def _pass(gateway: Gateway, request: Request, asked: Asked, native: Native, principal: Principal) -> None:
+    """Have the request answered as it came."""
+    client, match, headers, body = request.client, request.match, request.headers, request.body
+    if not asked.store or asked.stateless:
+        client.relay = begin(gateway, match, headers, body, client, origin=native.only)
+        return
+    call: Call | None = None
+
+    def found(identity: str) -> None:
+        """Only an answer has an id, and none comes before `begin` has returned."""
+        assert call is not None
+        target = _answering(gateway, call)
+        archive = archive_of(target) if target is not None else None
+        if target is None or archive is None:
+            return
+        origin = Origin(principal.name, call.model, target.name, archive.address)
+        gateway.book.origins.remember("native", identity, origin)
+        if asked.conversation is not None:
+            gateway.book.origins.remember("conversation", asked.conversation, origin)
+
+    relay = begin(gateway, match, headers, body, NamedClient(client, found), origin=native.only)
+    if relay is not None:
+        client.relay, call = relay, relay.call
+
+
+def _answering(gateway: Gateway, call: Call) -> Target | None:
+    """The target whose answer has begun."""
+    begun = [each.target for each in call.attempts if each.first_event is not None and each.error is None]
+    targets = (target for route in gateway.router.routes.values() for target in route.targets)
+    return next((target for target in targets if target.name in begun[-1:]), None)
+
+
+async def _emulate(gateway: Gateway, request: Request, draft: Draft) -> None:
+    """Have the request answered by whatever upstream, and the answer kept here."""
+    match, headers, client = request.match, request.headers, request.client
+    try:
+        gateway.route(draft.model)
+        run = await gateway.book.begin(draft) if draft.store else None
+    except HeadgateError as error:
+        gateway.refuse(match.endpoint, headers, error, client)
+        return
+    if run is None:
+        client.relay = begin(gateway, match, headers, draft.body, client, answers_in=draft.dialect)
+        return
+    if not draft.background:
+        recorded = RecordingClient(client, run)
+        relay = begin(gateway, match, headers, draft.body, recorded, answers_in=draft.dialect)
+        client.relay = RecordedCall(relay, run) if relay is not None else None
+        return
+    relay = begin(gateway, match, headers, draft.body, DetachedClient(run), answers_in=draft.dialect)
+    run.on_cancel = relay.cancel if relay is not None else None
+    # At once: the response as it stands, or its events as they come. The caller may leave.
+    if draft.stream:
+        client.relay = Follower(client, run)
+    else:
+        client.respond(200, JSON_HEAD, run.response)
