@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Call, Operation, Principal
 from headgate.core.errors import HeadgateError, NotFound
-from headgate.routing.plan import Target
+from headgate.routing.target import Target
 from headgate.server.calls import begin, check_content_type
 from headgate.server.client import AsgiClient
 from headgate.server.endpoints import Match

@@ -16,7 +16,8 @@ from headgate.core.call import Principal
 from headgate.core.errors import HeadgateError, InvalidRequest, NotFound
 from headgate.dialects.openai_responses.vocabulary import NAME
 from headgate.policy.store import Store
-from headgate.routing.plan import Route, Router, Target
+from headgate.routing.route import Route, Router
+from headgate.routing.target import Target
 from headgate.server.responses.draft import shown, unknown
 
 log = logging.getLogger("headgate.responses")
