@@ -36,7 +36,6 @@ _CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "logprobs", "mess
 class _Call:
     """A tool call as its deltas come in; it becomes a part when its name is known."""
 
-    key: int | str
     id: str = ""
     name: str = ""
     kind: str = "function"
@@ -62,6 +61,9 @@ class ChoiceDecoder:
         self._parts = 0
         self._open: tuple[type[Part], int] | None = None
         self._calls: list[_Call] = []
+        self._calls_by_id: dict[str, _Call] = {}
+        self._calls_by_key: dict[int, _Call] = {}
+        self._started_calls = 0
         self._details = DetailTracker()
 
     def feed(self, choice: dict[str, Any], events: list[ChatEvent]) -> None:
@@ -191,7 +193,7 @@ class ChoiceDecoder:
     def _legacy_call(self, delta: dict[str, Any], events: list[ChatEvent]) -> None:
         call = next((call for call in self._calls if call.legacy), None)
         if call is None:
-            call = _Call("function_call", id=f"function_call_{self.index}", legacy=True)
+            call = _Call(f"function_call_{self.index}", legacy=True)
             self._calls.append(call)
         self._grow_call(call, delta.get("name"), delta.get("arguments"), events)
 
@@ -225,15 +227,19 @@ class ChoiceDecoder:
         """
         index, given = delta.get("index"), delta.get("id")
         call_id: str = given if isinstance(given, str) else ""
-        for call in self._calls:
-            if call_id and call.id == call_id:
-                return call
-        same = [call for call in self._calls if call.key == index or not isinstance(index, int)]
-        if same and (not call_id or (not same[-1].id and same[-1].part is None)):
-            same[-1].id = same[-1].id or call_id
-            return same[-1]
-        call = _Call(index if isinstance(index, int) else len(self._calls), id=call_id)
-        self._calls.append(call)
+        if call_id and call_id in self._calls_by_id:
+            return self._calls_by_id[call_id]
+        if isinstance(index, int):
+            call = self._calls_by_key.get(index)
+        else:
+            index, call = len(self._calls), self._calls[-1] if self._calls else None
+        if call is None or (call_id and (call.id or call.part is not None)):
+            call = _Call()
+            self._calls.append(call)
+            self._calls_by_key[index] = call
+        if call_id:
+            call.id = call_id
+            self._calls_by_id[call_id] = call
         return call
 
     def _grow_call(self, call: _Call, name: object, arguments: object, events: list[ChatEvent]) -> None:
@@ -251,7 +257,8 @@ class ChoiceDecoder:
 
     def _start_call(self, call: _Call, events: list[ChatEvent]) -> None:
         self._close(events)
-        call.id = call.id or f"call_{self.index}_{len([c for c in self._calls if c.part is not None])}"
+        call.id = call.id or f"call_{self.index}_{self._started_calls}"
+        self._started_calls += 1
         if call.signature is not None:
             signed = self._start(Reasoning(origin=GEMINI), events)
             events.append(PartDelta(signed, call.signature, self.index, "signature"))
