@@ -121,8 +121,9 @@ class ChoiceDecoder:
             self._grow(part, text, entries, events)
 
     def _detailed(self, thought: str, entries: list[dict[str, Any]], events: list[ChatEvent]) -> None:
-        """Thoughts with their signatures. The plain text beside them says the same once more; it is taken in
-        place of the text of a lone detail, as it is where a chunk like the one before is not parsed."""
+        """Thoughts with their signatures. The plain text beside them says the same once more, but for a gap
+        before it; where it differs it is taken in place of the text of a lone detail, as it is where a chunk
+        like the one before is not parsed."""
         texts = [entry for entry in entries if entry.get("text") or entry.get("summary")]
         if thought and not texts:
             self._grow(_REASONING, thought, None, events)
@@ -133,9 +134,11 @@ class ChoiceDecoder:
                 self._open = (Reasoning, self._start(part, events))
                 if "detail" in own(part.extensions):
                     continue
-            alone = thought if len(texts) == 1 and entry is texts[0] else ""
+            text = entry.get("text") or entry.get("summary")
+            if len(texts) == 1 and entry is texts[0] and thought.lstrip("\n") != text:
+                text = thought or text
             grown: tuple[tuple[DeltaField, object], ...] = (
-                ("text", alone or entry.get("text") or entry.get("summary")),
+                ("text", text),
                 ("signature", entry.get("signature")),
                 ("data", entry.get("data")),
             )
@@ -222,18 +225,21 @@ class ChoiceDecoder:
     def _find_call(self, delta: dict[str, Any]) -> _Call:
         """The call that a delta belongs to; a new one if there is none.
 
-        By id where a known one is given, else by index: unless the id is new, because some vendors give
-        every parallel call the index 0. With neither, the latest call.
+        By index and id, else by id alone, else by index: unless the id is new, because some vendors give
+        every parallel call the index 0. An index that is new begins a call, because some give two calls one
+        id. With neither index nor id it is the latest call.
         """
         index, given = delta.get("index"), delta.get("id")
         call_id: str = given if isinstance(given, str) else ""
-        if call_id and call_id in self._calls_by_id:
-            return self._calls_by_id[call_id]
         if isinstance(index, int):
             call = self._calls_by_key.get(index)
+            known = None if call is None else self._calls_by_id.get(call_id)
         else:
             index, call = len(self._calls), self._calls[-1] if self._calls else None
-        if call is None or (call_id and (call.id or call.part is not None)):
+            known = self._calls_by_id.get(call_id)
+        if known is not None and (call is None or call.id != call_id):
+            return known
+        if call is None or (call_id and call.id != call_id and (call.id or call.part is not None)):
             call = _Call()
             self._calls.append(call)
             self._calls_by_key[index] = call
