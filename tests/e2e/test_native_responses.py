@@ -1,4 +1,4 @@
-"""The Responses API of an upstream that has it: its own bytes and ids, found at their origin, by their key only."""
+"""The Responses API of an upstream that has it: its own bytes and ids, found there, by their key only."""
 
 from __future__ import annotations
 

@@ -195,6 +195,7 @@ def lost(caller: str, upstream: str) -> list[str]:
                 "tools[1]",
                 "top_k",
                 "thinking.budget_tokens",
+                "thinking.type",
             ],
         ),
         (

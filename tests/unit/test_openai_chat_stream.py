@@ -97,6 +97,32 @@ def test_a_rich_stream_folds_to_the_whole_answer() -> None:
     )
 
 
+def test_two_calls_with_one_id_stay_apart() -> None:
+    twice = [{"id": "f", "type": "function", "function": {"name": "f", "arguments": text}} for text in "12"]
+    message = {"role": "assistant", "content": None, "tool_calls": twice}
+    whole = {**ANSWER, "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
+    expected = (ToolCall("f", "f", "1"), ToolCall("f", "f", "2"))
+    assert decode_result(json.dumps(whole).encode()).choices[0].parts == expected
+    streamed = [
+        call(index=0, id="f", function={"name": "f", "arguments": ""}),
+        call(index=1, id="f", function={"name": "f", "arguments": ""}),
+        call(index=0, id="f", function={"arguments": "1"}),
+        call(index=1, function={"arguments": "2"}),
+    ]
+    assert parts(*streamed, FINISH, DONE) == expected
+
+
+def test_ids_tell_calls_apart_where_every_index_is_the_same() -> None:
+    streamed = [
+        call(index=0, id="a", function={"name": "f", "arguments": ""}),
+        call(index=0, id="b", function={"name": "g", "arguments": ""}),
+        call(index=0, id="a", function={"arguments": "1"}),
+        call(index=0, id="b", function={"arguments": "2"}),
+        call(index=0, function={"arguments": "3"}),
+    ]
+    assert parts(*streamed, FINISH, DONE) == (ToolCall("a", "f", "1"), ToolCall("b", "g", "23"))
+
+
 def test_every_byte_split_gives_the_same_events() -> None:
     expected = decode(RICH)
     for cut in range(len(RICH)):

@@ -116,7 +116,8 @@ def test_newer_ones_take_it_where_they_do_not_reason() -> None:
     for effort, lost in (("none", 0), ("low", 5)):
         options = ReasoningOptions(effort=effort)
         assert len(send(OPENAI, "gpt-5.2", sampling=WARM, reasoning=options)[1]) == lost
-        assert len(send(OPENAI, "gpt-5", sampling=WARM, reasoning=options)[1]) == 5
+        losses = send(OPENAI, "gpt-5", sampling=WARM, reasoning=options)[1]
+        assert len([path for path in losses if path != "reasoning.effort"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,26 @@ def test_newer_ones_take_it_where_they_do_not_reason() -> None:
         (OPENAI, "o3", {"enabled": False}, None, ["enabled"]),
         (OPENAI, "o1-mini", {"budget_tokens": 1024}, None, ["budget_tokens"]),
         (OPENAI, "gpt-4.1", {"enabled": True, "budget_tokens": 1024}, None, ["budget_tokens", "enabled"]),
-        (OPENAI, "gpt-4.1", {"effort": "low"}, "low", []),
+        (OPENAI, "gpt-4.1", {"effort": "low"}, None, ["effort"]),
+        (OPENAI, "gpt-4.1", {"effort": "none"}, None, []),
+        (OPENAI, "gpt-4.1", {"enabled": False}, None, []),
+        (OPENAI, "gpt-4.1", {"budget_tokens": 0}, None, []),
+        (OPENAI, "gpt-5-chat-latest", {"effort": "low"}, None, ["effort"]),
+        (OPENAI, "o1-mini", {"effort": "low"}, None, ["effort"]),
+        (AZURE_OPENAI, "my-deployment", {"effort": "max"}, "max", []),
+        (OPENAI, "o3", {"effort": "max"}, "high", ["effort"]),
+        (OPENAI, "o3", {"effort": "none"}, "low", ["effort"]),
+        (OPENAI, "gpt-5-mini", {"effort": "minimal"}, "minimal", []),
+        (OPENAI, "gpt-5", {"effort": "xhigh"}, "high", ["effort"]),
+        (OPENAI, "gpt-5.1", {"effort": "minimal"}, "low", ["effort"]),
+        (OPENAI, "gpt-5.2", {"effort": "xhigh"}, "xhigh", []),
+        (OPENAI, "gpt-5.4-mini", {"effort": "max"}, "xhigh", ["effort"]),
+        (OPENAI, "gpt-5.6-terra", {"effort": "max"}, "max", []),
+        (OPENAI, "gpt-5.3-codex", {"effort": "xhigh"}, "xhigh", []),
+        (OPENAI, "gpt-6-luna", {"effort": "none"}, "none", []),
+        (OPENAI, "gpt-6.1-sol", {"effort": "none"}, "low", ["effort"]),
+        (OPENAI, "gpt-5", {"effort": "ultra"}, None, ["effort"]),
+        (OPENAI, "gpt-5.1", {"effort": "none", "enabled": True}, "none", ["enabled"]),
         (AZURE_OPENAI, "my-deployment", {"budget_tokens": 1024}, None, ["budget_tokens"]),
         (MISTRAL, "mistral-large", {"budget_tokens": 1024}, None, ["budget_tokens"]),
     ],
@@ -147,12 +167,39 @@ def test_budgets_become_efforts_where_the_model_takes_them(
     assert losses == [f"reasoning.{key}" for key in lost]
 
 
-@pytest.mark.parametrize(("model", "sent"), [("gpt-5.1", "high"), ("gpt-5.4", None), ("gpt-6-sol", None)])
-def test_later_ones_are_told_no_effort_beside_tools(model: str, sent: str | None) -> None:
-    options = ReasoningOptions(budget_tokens=50_000)
-    wire, losses = send(OPENAI, model, reasoning=options, tools=(Tool("f"),))
-    assert (wire.get("reasoning_effort"), losses) == (sent, ["reasoning.budget_tokens"])
-    assert send(OPENAI, model, reasoning=options)[0]["reasoning_effort"] == "high"
+@pytest.mark.parametrize(
+    ("model", "options", "sent", "lost"),
+    [
+        ("gpt-5.1", {"budget_tokens": 50_000}, "high", ["budget_tokens"]),
+        ("gpt-5.1", {"effort": "low"}, "low", []),
+        # refuse an effort, and take its absence
+        ("gpt-5.4", {"budget_tokens": 50_000}, None, ["budget_tokens"]),
+        ("gpt-5.4", {"effort": "low"}, None, ["effort"]),
+        ("gpt-5.4", {"effort": "none"}, "none", []),
+        ("gpt-5.4", {}, None, []),
+        ("gpt-6-astra", {"effort": "low"}, None, ["effort"]),
+        # want to hear that they are not to reason
+        ("gpt-5.6-sol", {}, "none", []),
+        ("gpt-5.6", {"effort": "none"}, "none", []),
+        ("gpt-5.6", {"effort": "high", "enabled": True}, "none", ["effort", "enabled"]),
+        ("gpt-5.6", {"budget_tokens": 50_000}, "none", ["budget_tokens"]),
+        ("gpt-6-luna", {}, "none", []),
+    ],
+)
+def test_later_ones_reason_beside_tools_only_by_responses(
+    model: str, options: dict[str, Any], sent: str | None, lost: list[str]
+) -> None:
+    reasoning = ReasoningOptions(**options) if options else None
+    wire, losses = send(OPENAI, model, reasoning=reasoning, tools=(Tool("f"),))
+    assert (wire.get("reasoning_effort"), losses) == (sent, [f"reasoning.{key}" for key in lost])
+    assert "reasoning_effort" not in send(OPENAI, model)[0]
+
+
+def test_a_model_that_is_told_not_to_reason_takes_sampling() -> None:
+    warm = Sampling(temperature=0.2)
+    wire, losses = send(OPENAI, "gpt-5.6", sampling=warm, tools=(Tool("f"),))
+    assert (wire["temperature"], losses) == (0.2, [])
+    assert send(OPENAI, "gpt-5.6", sampling=warm)[1] == ["temperature"]
 
 
 def test_an_effort_made_of_a_budget_counts_as_one() -> None:
@@ -351,6 +398,6 @@ def test_other_things_of_that_name_are_unknown_fields(value: Any) -> None:
 
 
 def test_models_of_other_vendors_are_no_family_of_openais() -> None:
-    for model in ("openthinker", "o", "oscar", "gpt-4o", "gpt-4.1", "text-o1"):
+    for model in ("openthinker", "o", "oscar", "text-o1"):
         assert COMPATIBLE.for_model(model) is COMPATIBLE
     assert COMPATIBLE.for_model("gpt-oss-20b").refuses == {}

@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from time import monotonic
 from typing import Any
 
@@ -18,12 +18,14 @@ from typing_extensions import override
 
 from headgate import __version__
 from headgate.config.schema import ServerSettings, Settings
-from headgate.core.errors import ConfigError
+from headgate.core.errors import ConfigError, Unavailable
 from headgate.dialects.registry import DIALECTS, dialect
 from headgate.observe import logs as logging_setup
 from headgate.observe import tracing
+from headgate.observe.logs import request_id
 from headgate.observe.metrics import Metrics
 from headgate.server import build
+from headgate.server.failures import answer
 from headgate.server.fastlane import FastLaneProtocol
 from headgate.server.gateway import Gateway
 
@@ -34,7 +36,8 @@ LARGEST_KEPT = 8 * 1024 * 1024
 
 
 def serve(settings: Settings, *, keep_going: bool = False, offline: bool = False) -> int:
-    """Serve until a signal; the exit code: 0 after a drained stop, 130 when a second Ctrl-C cut it short.
+    """Serve until a signal; the exit code: 0 after a drained stop, 130 when a second Ctrl-C cut it short, 1
+    when the API application could not be composed.
 
     Raises:
         ConfigError: the address can't be bound, or a model can't start.
@@ -94,26 +97,50 @@ class DeferredApp:
     """The ASGI application, composed on a thread while the hot routes are served already.
 
     Importing FastAPI takes longer than the rest of the start together, and the fast lane does not need it.
+    When that fails, which is a defect of the installation, `on_failure` is called, once; whoever asks for one
+    of its routes, the probes included, is told 503.
     """
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, on_failure: Callable[[], None] = lambda: None) -> None:
         self._gateway = gateway
+        self._on_failure = on_failure
         self._app: asyncio.Task[ASGIApp] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = await asyncio.shield(self.compose())
-        await app(scope, receive, send)
+        try:
+            app = await asyncio.shield(self.compose())
+        except Exception:  # in the log already
+            await _refuse(scope, send)
+        else:
+            await app(scope, receive, send)
 
     def compose(self) -> asyncio.Task[ASGIApp]:
         """Begin, unless it has begun."""
         if self._app is None:
             self._app = asyncio.create_task(asyncio.to_thread(_create_app, self._gateway))
-            self._app.add_done_callback(self._import_dialects)
+            self._app.add_done_callback(self._composed)
         return self._app
 
-    def _import_dialects(self, _: asyncio.Task[ASGIApp]) -> None:
-        """On a thread too: importing one takes long enough to hold up the event loop at its first request."""
+    def _composed(self, task: asyncio.Task[ASGIApp]) -> None:
+        if task.cancelled():
+            return
+        if (error := task.exception()) is not None:
+            log.critical("the API application can't be composed; the server stops", exc_info=error)
+            self._on_failure()
+            return
+        # On a thread too: importing one takes long enough to hold up the event loop at its first request.
         asyncio.get_running_loop().run_in_executor(None, lambda: [dialect(name) for name in DIALECTS])
+
+
+async def _refuse(scope: Scope, send: Send) -> None:
+    """Without the application: it is what is missing."""
+    wire = answer(scope["path"], Unavailable("The server could not be composed and stops; its log says why"))
+    own = [
+        (b"x-request-id", request_id(scope["headers"]).encode("ascii")),
+        (b"content-length", str(len(wire.body)).encode()),
+    ]
+    await send({"type": "http.response.start", "status": wire.status, "headers": [*wire.headers, *own]})
+    await send({"type": "http.response.body", "body": wire.body})
 
 
 def _create_app(gateway: Gateway) -> ASGIApp:
@@ -126,10 +153,15 @@ class DrainingServer(uvicorn.Server):
     """uvicorn's server with this program's manners on signals: the exit code is ours to give."""
 
     interrupted = False
+    broken = False
 
     def __init__(self, config: uvicorn.Config, gateway: Gateway) -> None:
         super().__init__(config)
         self._gateway = gateway
+
+    def give_up(self) -> None:
+        """Stop, as at a signal; the exit code tells that it was none."""
+        self.broken = self.should_exit = True
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -166,7 +198,7 @@ class DrainingServer(uvicorn.Server):
 
 async def _serve(gateway: Gateway, sock: socket.socket, keep_going: bool) -> int:
     await build.start(gateway, keep_going=keep_going)
-    app = DeferredApp(gateway)
+    app = DeferredApp(gateway, lambda: server.give_up())
     server = DrainingServer(uvicorn_config(gateway, app), gateway)
     host, port = sock.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -177,7 +209,9 @@ async def _serve(gateway: Gateway, sock: socket.socket, keep_going: bool) -> int
         await server.serve(sockets=[sock])
     finally:
         await build.stop(gateway)
-    return 130 if server.interrupted else 0
+    if server.interrupted:
+        return 130
+    return 1 if server.broken else 0
 
 
 def uvicorn_config(gateway: Gateway, app: ASGIApp) -> uvicorn.Config:
@@ -205,8 +239,8 @@ async def call(
 ) -> tuple[int, list[tuple[bytes, bytes]], AsyncIterator[bytes]]:
     """One request through the application, with no port. The server is stopped when the body is read out."""
     gateway = build.build(settings)
-    await build.start(gateway)
     app = _create_app(gateway)
+    await build.start(gateway)
     raw_path, _, query = path.partition("?")
     scope = {
         "type": "http",

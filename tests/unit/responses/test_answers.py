@@ -142,7 +142,7 @@ def test_reasoning_streamed() -> None:
 def test_opaque_reasoning_of_nobody_is_lost_with_a_report() -> None:
     body, losses = encode_result(result(Reasoning("a", "sig")), OPTIONS)
     assert "encrypted_content" not in valid(body)["output"][0]
-    assert [loss.path for loss in losses] == ["parts[0].signature"]
+    assert [loss.path for loss in losses] == ["choices[0].parts[0].signature"]
 
 
 def test_what_came_from_this_dialect_goes_back_whole() -> None:
@@ -171,7 +171,8 @@ def test_why_it_ended(reason: str, parts: tuple[Part, ...], status: str, details
     response = valid(body)
     assert (response["status"], response["incomplete_details"]) == (status, details)
     assert response["output"][-1]["status"] == status
-    assert bool(losses) == (reason == "pause")
+    told_less = reason in ("pause", "context_length") or (reason == "refusal" and not parts)
+    assert [loss.path for loss in losses] == ["choices[0].stop"] * told_less
 
 
 def test_a_failure_closes_what_is_open_and_says_so_twice() -> None:
@@ -235,10 +236,10 @@ def test_losses_of_an_answer() -> None:
     encoder = StreamEncoder(OPTIONS)
     wire = b"".join(encoder.encode(event) for event in events)
     assert [loss.path for loss in encoder.losses] == [
-        "parts[0]",
+        "choices[0].parts[0]",
         "choices[1]",
-        "parts[1]",
-        "parts[2].citations",
+        "choices[0].parts[1]",
+        "choices[0].parts[2].citations",
     ]
     assert len(read(wire)[-1]["response"]["output"]) == 1
 

@@ -194,16 +194,53 @@ def test_a_lifetime_of_another_vendor_is_reported() -> None:
     assert [loss.path for loss in losses] == ["messages[0].content[0].cache_control.ttl"]
 
 
-@pytest.mark.parametrize(("budget", "effort"), [(1024, "low"), (10_000, "medium"), (50_000, "high")])
-def test_budgets_become_efforts(budget: int, effort: str) -> None:
-    asked = ChatRequest(model="m", messages=(), reasoning=ReasoningOptions(budget_tokens=budget))
-    assert msgspec.json.decode(encode_request(asked)[0])["reasoning"] == {"effort": effort}
+@pytest.mark.parametrize(
+    ("model", "options", "told", "lost"),
+    [
+        ("gpt-5", {"budget_tokens": 1024}, {"effort": "low"}, ["budget_tokens"]),
+        ("gpt-5", {"budget_tokens": 10_000, "enabled": True}, {"effort": "medium"}, ["budget_tokens"]),
+        ("o3", {"budget_tokens": 50_000}, {"effort": "high"}, ["budget_tokens"]),
+        ("gpt-5", {"enabled": True}, {"effort": "medium"}, []),
+        ("gpt-5.1", {"enabled": False}, {"effort": "none"}, []),
+        ("gpt-5", {"enabled": False}, None, ["enabled"]),
+        ("gpt-5.4", {"effort": "max", "summary": "auto"}, {"effort": "xhigh", "summary": "auto"}, ["effort"]),
+        # do not reason: no word is made, and none is sent
+        ("gpt-4.1", {"budget_tokens": 1024}, None, ["budget_tokens"]),
+        ("gpt-4.1", {"enabled": True}, None, ["enabled"]),
+        ("gpt-4o-mini", {"effort": "high", "summary": "auto"}, None, ["effort", "summary"]),
+        ("gpt-4o", {"enabled": False}, None, []),
+        ("gpt-4o", {"effort": "none"}, None, []),
+        ("gpt-5-chat-latest", {"effort": "low"}, None, ["effort"]),
+        # nobody knows
+        ("our-deployment", {"effort": "high"}, {"effort": "high"}, []),
+        ("our-deployment", {"budget_tokens": 1024}, None, ["budget_tokens"]),
+    ],
+)
+def test_how_to_reason_by_the_model(
+    model: str, options: dict[str, Any], told: dict[str, Any] | None, lost: list[str]
+) -> None:
+    asked = ChatRequest(model=model, messages=(), reasoning=ReasoningOptions(**options), tools=(Tool("f"),))
+    body, losses = encode_request(asked)
+    wire = msgspec.json.decode(body)
+    assert wire.get("reasoning") == told
+    assert [loss.path for loss in losses] == [f"reasoning.{field}" for field in lost]
+    thinks = not model.startswith("gpt-4") and model != "gpt-5-chat-latest"
+    assert ("include" in wire) is thinks
 
 
-def test_thinking_on_and_off() -> None:
-    for enabled, effort in ((True, "medium"), (False, "none")):
-        asked = ChatRequest(model="m", messages=(), reasoning=ReasoningOptions(enabled=enabled))
-        assert encoded(asked)["reasoning"] == {"effort": effort}
+def test_reasoning_models_take_no_sampling() -> None:
+    sampling = Sampling(temperature=0.2, top_p=1, logprobs=True, top_logprobs=3)
+    for model, effort, lost in (
+        ("gpt-5", None, ["temperature", "logprobs", "top_logprobs"]),
+        ("gpt-5.2", "none", []),
+        ("gpt-4.1", None, []),
+    ):
+        options = ReasoningOptions(effort=effort) if effort else None
+        asked = ChatRequest(model=model, messages=(), sampling=sampling, reasoning=options)
+        body, losses = encode_request(asked)
+        wire = msgspec.json.decode(body)
+        assert [loss.path for loss in losses] == lost
+        assert ("temperature" in wire, "include" in wire) == (not lost, not lost)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import msgspec
@@ -69,12 +69,13 @@ _FIELDS: dict[type[Part], tuple[type[msgspec.Struct], ...]] = {
 
 @dataclass(slots=True)
 class _Block:
-    """A block that is open. Of a block without a part of its own (`part` is -1), deltas gather in `wire`."""
+    """A block that is open. Of one without a part of its own (`part` is -1) the deltas gather here."""
 
     part: int
     kinds: tuple[type[msgspec.Struct], ...]
     wire: dict[str, Any]
-    input: list[str]
+    input: list[str] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
     whole_input: str = ""
 
 
@@ -176,9 +177,9 @@ class StreamDecoder(SseAnswerDecoder):
             wire = _EMPTY.get(kind, {}) | wire
         part = part_from_block(wire)
         if isinstance(part, Opaque):
-            self._blocks[index] = _Block(-1, (), wire, [])
+            self._blocks[index] = _Block(-1, (), dict(wire))
             return
-        block = _Block(self._parts, _FIELDS[type(part)], wire, [])
+        block = _Block(self._parts, _FIELDS[type(part)], wire)
         if isinstance(part, ToolCall):
             block.whole_input = part.arguments
             part = ToolCall(part.id, part.name, "", extensions=part.extensions)
@@ -258,17 +259,22 @@ def _grow(block: _Block, kind: object, delta: dict[str, Any]) -> None:
         block.input.append(delta["partial_json"])
         return
     for key, value in delta.items():
-        before = block.wire.get(key)
         if key == "type" or value is None:
             continue
-        block.wire[key] = before + value if isinstance(before, str) and isinstance(value, str) else value
+        before = block.wire.get(key)
+        if isinstance(before, str) and isinstance(value, str):
+            block.texts.setdefault(key, [before]).append(value)
+        else:
+            block.wire[key] = value
+            block.texts.pop(key, None)
 
 
 def _grown(block: _Block) -> dict[str, Any]:
+    wire = block.wire | {key: "".join(pieces) for key, pieces in block.texts.items()}
     text = "".join(block.input)
     if not text:
-        return block.wire
+        return wire
     try:
-        return {**block.wire, "input": msgspec.json.decode(text)}
+        return {**wire, "input": msgspec.json.decode(text)}
     except (ValueError, RecursionError):
         raise StreamBroken("The upstream sent the input of a tool that is not JSON.") from None

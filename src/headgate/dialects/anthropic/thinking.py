@@ -19,8 +19,8 @@ from headgate.core.messages import (
     ToolChoice,
     ToolResult,
 )
-from headgate.dialects.anthropic.profile import EFFORTS, MIN_BUDGET, Family
-from headgate.dialects.efforts import BUDGETS, effort_of
+from headgate.dialects.anthropic.profile import MIN_BUDGET, Family
+from headgate.dialects.efforts import BUDGETS, effort_of, nearest
 
 DEFAULT_MAX_TOKENS = 4096
 """For an answer without thoughts. Every model can write this much."""
@@ -85,21 +85,18 @@ def room(settled: Settled, options: ReasoningOptions | None, family: Family) -> 
 def _effort(options: ReasoningOptions, family: Family, losses: list[Loss]) -> str | None:
     """The model's own word for the caller's, if it has any."""
     word = options.effort
-    if word in (None, "none") or not family.efforts:
-        if word not in (None, "none") and (options.effort_only or not family.modes):
+    if word is None or word == "none":
+        return None
+    if not family.efforts:
+        if options.effort_only or not family.modes:
             losses.append(Loss("reasoning.effort", "the model takes no effort word"))
         return None
-    if word == "minimal":
-        losses.append(Loss("reasoning.effort", "sent as 'low', the least that the model has"))
-        return "low"
-    if word in family.efforts or family.unasked is None:
+    if word in family.efforts or (family.unasked is None and word != "minimal"):
         return word
-    if word not in EFFORTS:
-        losses.append(Loss("reasoning.effort", "the model takes no such effort word"))
-        return None
-    lower = [each for each in family.efforts if EFFORTS.index(each) < EFFORTS.index(word)]
-    losses.append(Loss("reasoning.effort", f"sent as '{lower[-1]}': the model has no '{word}'"))
-    return lower[-1]
+    near = nearest(word, family.efforts)
+    why = "the model takes no such effort word" if near is None else f"sent as '{near}': it has no '{word}'"
+    losses.append(Loss("reasoning.effort", why))
+    return near
 
 
 def _off(

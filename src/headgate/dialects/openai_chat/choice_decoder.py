@@ -36,7 +36,6 @@ _CHOICE_FIELDS = frozenset({"index", "delta", "finish_reason", "logprobs", "mess
 class _Call:
     """A tool call as its deltas come in; it becomes a part when its name is known."""
 
-    key: int | str
     id: str = ""
     name: str = ""
     kind: str = "function"
@@ -62,6 +61,9 @@ class ChoiceDecoder:
         self._parts = 0
         self._open: tuple[type[Part], int] | None = None
         self._calls: list[_Call] = []
+        self._calls_by_id: dict[str, _Call] = {}
+        self._calls_by_key: dict[int, _Call] = {}
+        self._started_calls = 0
         self._details = DetailTracker()
 
     def feed(self, choice: dict[str, Any], events: list[ChatEvent]) -> None:
@@ -119,8 +121,9 @@ class ChoiceDecoder:
             self._grow(part, text, entries, events)
 
     def _detailed(self, thought: str, entries: list[dict[str, Any]], events: list[ChatEvent]) -> None:
-        """Thoughts with their signatures. The plain text beside them says the same once more; it is taken in
-        place of the text of a lone detail, as it is where a chunk like the one before is not parsed."""
+        """Thoughts with their signatures. The plain text beside them says the same once more, but for a gap
+        before it; where it differs it is taken in place of the text of a lone detail, as it is where a chunk
+        like the one before is not parsed."""
         texts = [entry for entry in entries if entry.get("text") or entry.get("summary")]
         if thought and not texts:
             self._grow(_REASONING, thought, None, events)
@@ -131,9 +134,11 @@ class ChoiceDecoder:
                 self._open = (Reasoning, self._start(part, events))
                 if "detail" in own(part.extensions):
                     continue
-            alone = thought if len(texts) == 1 and entry is texts[0] else ""
+            text = entry.get("text") or entry.get("summary")
+            if len(texts) == 1 and entry is texts[0] and thought.lstrip("\n") != text:
+                text = thought or text
             grown: tuple[tuple[DeltaField, object], ...] = (
-                ("text", alone or entry.get("text") or entry.get("summary")),
+                ("text", text),
                 ("signature", entry.get("signature")),
                 ("data", entry.get("data")),
             )
@@ -191,7 +196,7 @@ class ChoiceDecoder:
     def _legacy_call(self, delta: dict[str, Any], events: list[ChatEvent]) -> None:
         call = next((call for call in self._calls if call.legacy), None)
         if call is None:
-            call = _Call("function_call", id=f"function_call_{self.index}", legacy=True)
+            call = _Call(f"function_call_{self.index}", legacy=True)
             self._calls.append(call)
         self._grow_call(call, delta.get("name"), delta.get("arguments"), events)
 
@@ -220,20 +225,27 @@ class ChoiceDecoder:
     def _find_call(self, delta: dict[str, Any]) -> _Call:
         """The call that a delta belongs to; a new one if there is none.
 
-        By id where a known one is given, else by index: unless the id is new, because some vendors give
-        every parallel call the index 0. With neither, the latest call.
+        By index and id, else by id alone, else by index: unless the id is new, because some vendors give
+        every parallel call the index 0. An index that is new begins a call, because some give two calls one
+        id. With neither index nor id it is the latest call.
         """
         index, given = delta.get("index"), delta.get("id")
         call_id: str = given if isinstance(given, str) else ""
-        for call in self._calls:
-            if call_id and call.id == call_id:
-                return call
-        same = [call for call in self._calls if call.key == index or not isinstance(index, int)]
-        if same and (not call_id or (not same[-1].id and same[-1].part is None)):
-            same[-1].id = same[-1].id or call_id
-            return same[-1]
-        call = _Call(index if isinstance(index, int) else len(self._calls), id=call_id)
-        self._calls.append(call)
+        if isinstance(index, int):
+            call = self._calls_by_key.get(index)
+            known = None if call is None else self._calls_by_id.get(call_id)
+        else:
+            index, call = len(self._calls), self._calls[-1] if self._calls else None
+            known = self._calls_by_id.get(call_id)
+        if known is not None and (call is None or call.id != call_id):
+            return known
+        if call is None or (call_id and call.id != call_id and (call.id or call.part is not None)):
+            call = _Call()
+            self._calls.append(call)
+            self._calls_by_key[index] = call
+        if call_id:
+            call.id = call_id
+            self._calls_by_id[call_id] = call
         return call
 
     def _grow_call(self, call: _Call, name: object, arguments: object, events: list[ChatEvent]) -> None:
@@ -251,7 +263,8 @@ class ChoiceDecoder:
 
     def _start_call(self, call: _Call, events: list[ChatEvent]) -> None:
         self._close(events)
-        call.id = call.id or f"call_{self.index}_{len([c for c in self._calls if c.part is not None])}"
+        call.id = call.id or f"call_{self.index}_{self._started_calls}"
+        self._started_calls += 1
         if call.signature is not None:
             signed = self._start(Reasoning(origin=GEMINI), events)
             events.append(PartDelta(signed, call.signature, self.index, "signature"))

@@ -1,10 +1,11 @@
 """In what upstreams of this dialect differ from each other, as data.
 
-Sources: OpenAI, "Reasoning models" and the API reference (`include_obfuscation`); Azure OpenAI, "Reasoning
-models"; Groq, "OpenAI Compatibility" (fields that give a 400); Mistral, API reference (an unknown field is a
-422; `random_seed`); DeepSeek, "Reasoning Model" and "Thinking Mode" (fields without effect, fields that give
-an error, what must go back); xAI, "Reasoning" (fields that reasoning models refuse); OpenRouter, "Reasoning
-Tokens" and "Prompt Caching"; Cohere, "Using Cohere models via the OpenAI SDK" (unsupported parameters).
+Sources: OpenAI, "Reasoning models", pages of models, the API reference (`include_obfuscation`); Azure OpenAI,
+"Reasoning models"; Groq, "OpenAI Compatibility" (fields that give a 400); Mistral, API reference (an unknown
+field is a 422; `random_seed`); DeepSeek, "Reasoning Model" and "Thinking Mode" (fields without effect, fields
+that give an error, what must go back); xAI, "Reasoning" (fields that reasoning models refuse); OpenRouter,
+"Reasoning Tokens" and "Prompt Caching"; Cohere, "Using Cohere models via the OpenAI SDK" (unsupported
+parameters).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Literal
 from headgate.core.messages import JSON
 
 MaxTokensField = Literal["max_completion_tokens", "max_tokens"]
+EffortWithTools = Literal["any", "unsaid", "none"]
 
 _FREE_SAMPLING: Mapping[str, JSON] = {
     "temperature": 1,
@@ -55,7 +57,9 @@ class Family:
     effort: the family is one only of requests with this reasoning effort.
     efforts: the words that a budget, or a switch, of a caller's may be told in; none where it is not known
         that all of the family take them.
-    efforts_with_tools: likewise, of requests with tools; None: the same.
+    words: all effort words that it takes; none: not known, so that a caller's goes as it is.
+    effort_with_tools: what may be said of the effort in a request with tools: `unsaid` nothing, `none` only
+        this, and it must be.
     """
 
     pattern: str
@@ -63,7 +67,8 @@ class Family:
     max_tokens_field: MaxTokensField | None = None
     effort: str | None = None
     efforts: tuple[str, ...] = ()
-    efforts_with_tools: tuple[str, ...] | None = None
+    words: tuple[str, ...] = ()
+    effort_with_tools: EffortWithTools = "any"
 
     def holds(self, model: str, effort: str | None) -> bool:
         return self.effort in (None, effort) and _starts(self.pattern, model.rpartition("/")[2])
@@ -88,7 +93,7 @@ class Profile:
     names: takes `name` on messages.
     stream_options: knows `include_usage`; elsewhere usage comes unasked, or not at all.
     obfuscation: pads the chunks of a stream unless told not to, which costs bytes on a private line.
-    refuses, efforts: as a family's.
+    refuses, efforts, words, effort_with_tools: as a family's.
     renames: fields under another name.
     families: groups of models that differ; the first that holds a model's name counts.
     """
@@ -105,51 +110,85 @@ class Profile:
     obfuscation: bool = False
     refuses: Mapping[str, JSON] = field(default_factory=dict)
     efforts: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    effort_with_tools: EffortWithTools = "any"
     renames: Mapping[str, str] = field(default_factory=dict)
     families: tuple[Family, ...] = ()
 
-    def for_model(self, model: str, effort: str | None = None, *, tools: bool = False) -> Profile:
-        """With what is special about the model, in a request with or without tools, worked in."""
+    def for_model(self, model: str, effort: str | None = None) -> Profile:
+        """With what is special about the model, at this reasoning effort, worked in."""
         for family in self.families:
             if family.holds(model, effort):
-                name = family.max_tokens_field or self.max_tokens_field
-                refuses = {**self.refuses, **family.refuses}
-                efforts = family.efforts_with_tools if tools else None
                 return replace(
                     self,
-                    max_tokens_field=name,
-                    refuses=refuses,
-                    efforts=family.efforts if efforts is None else efforts,
+                    max_tokens_field=family.max_tokens_field or self.max_tokens_field,
+                    refuses={**self.refuses, **family.refuses},
+                    efforts=family.efforts,
+                    words=family.words,
+                    effort_with_tools=family.effort_with_tools,
                 )
         return self
 
 
+EFFORT = "reasoning_effort"
+_NO_EFFORT: Mapping[str, JSON] = {EFFORT: "none"}
 _EFFORTS = ("low", "medium", "high")
 _REASONING = Family(
-    r"(o[1-9]|gpt-[5-9](?!.*-chat)|codex-)",
+    r"(o[1-9]|codex-)",
     {**_FREE_SAMPLING, **_LOGPROBS, "logit_bias": None},
     "max_completion_tokens",
     efforts=_EFFORTS,
+    words=_EFFORTS,
 )
 _GPT_OSS = Family(r"gpt-oss", efforts=_EFFORTS)
-_OPENAI_FAMILIES = (
+OPENAI_FAMILIES = (
     Family(
-        r"gpt-5\.[1-9](?!.*-chat)",
+        r"gpt-(5\.[1-9](?!.*-(chat|codex|pro))|6.*-luna)",
         max_tokens_field="max_completion_tokens",
         effort="none",
         efforts=("none",),
     ),
-    # These refuse an effort beside functions: that goes only by Responses.
-    replace(_REASONING, pattern=r"gpt-(5\.[2-9]|[6-9])(?!.*-chat)", efforts_with_tools=()),
+    # gpt-5-chat-latest and the like
+    Family(r"gpt-[5-9].*-chat", _NO_EFFORT, "max_completion_tokens"),
+    Family(r"(chat)?gpt-[34]", _NO_EFFORT),
     # These know no effort words at all.
-    replace(_REASONING, pattern=r"o1-(mini|preview)", efforts=()),
-    # o1, o3, o4-mini, gpt-5 …; gpt-5-chat-latest does not reason
+    replace(
+        _REASONING,
+        pattern=r"o1-(mini|preview)",
+        efforts=(),
+        words=(),
+        refuses={**_REASONING.refuses, EFFORT: None},
+    ),
+    # What gives tools and an effort is refused here: that goes only by Responses.
+    replace(
+        _REASONING,
+        pattern=r"gpt-6.*-luna",
+        words=("none", *_EFFORTS, "xhigh", "max"),
+        effort_with_tools="none",
+    ),
+    replace(_REASONING, pattern=r"gpt-[6-9]", words=(*_EFFORTS, "xhigh", "max"), effort_with_tools="unsaid"),
+    replace(
+        _REASONING,
+        pattern=r"gpt-5\.[6-9](?!.*-(codex|pro))",
+        words=("none", *_EFFORTS, "xhigh", "max"),
+        effort_with_tools="none",
+    ),
+    replace(
+        _REASONING,
+        pattern=r"gpt-5\.[2-5](?!.*-(codex|pro))",
+        words=("none", *_EFFORTS, "xhigh"),
+        effort_with_tools="unsaid",
+    ),
+    replace(_REASONING, pattern=r"gpt-5\.1(?!.*-(codex|pro))", words=("none", *_EFFORTS)),
+    # gpt-5.3-codex, gpt-5.2-pro
+    replace(_REASONING, pattern=r"gpt-5\.[1-9]", words=()),
+    replace(_REASONING, pattern=r"gpt-5(?!.*-(codex|pro))", words=("minimal", *_EFFORTS)),
+    replace(_REASONING, pattern=r"gpt-5", words=()),
     _REASONING,
-    Family(r"gpt-[5-9]", max_tokens_field="max_completion_tokens"),
     _GPT_OSS,
 )
 
-COMPATIBLE = Profile(families=_OPENAI_FAMILIES)
+COMPATIBLE = Profile(families=OPENAI_FAMILIES)
 """A server of which nothing is known: what OpenAI's own models would refuse is told by their names."""
 
 AZURE_OPENAI = Profile(
@@ -158,7 +197,7 @@ AZURE_OPENAI = Profile(
     thought_signatures=False,
     top_k=False,
     developer_role=True,
-    families=_OPENAI_FAMILIES,
+    families=OPENAI_FAMILIES,
 )
 """Deployments have names of their own: one that does not tell its model gets `max_tokens`, which all but the
 reasoning models take."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest, ReasoningOptions, ResponseFormat, Sampling, Tool, ToolChoice
-from headgate.dialects.efforts import effort_of
 from headgate.dialects.json_bodies import encode
+from headgate.dialects.openai_chat.effort import effort_to_tell, is_meant_anyway
 from headgate.dialects.openai_chat.message_encoder import MessageEncoder, foreign_losses, hint_fields
-from headgate.dialects.openai_chat.profile import COMPATIBLE, Profile
+from headgate.dialects.openai_chat.profile import COMPATIBLE, EFFORT, Profile
 from headgate.dialects.openai_chat.vocabulary import NAME, own
 from headgate.dialects.openai_shared import shared_fields
 
@@ -32,7 +32,7 @@ def encode_request(
     """
     name = model or request.model
     losses = foreign_losses(request.extensions, "")
-    effort = _effort(request, name, profile)
+    effort = effort_to_tell(request, name, profile, losses, beside_tools=False)
     profile = profile.for_model(name, effort)
     encoder = MessageEncoder(losses, profile)
     messages: list[dict[str, Any]] = []
@@ -43,8 +43,10 @@ def encode_request(
     if request.response_format is not None:
         wire["response_format"] = _response_format(request.response_format, losses)
     _put_sampling(request.sampling, profile, wire, losses)
-    if request.reasoning is not None:
-        _put_reasoning(request.reasoning, effort, wire, losses)
+    if effort is not None:
+        wire[EFFORT] = effort
+    if request.reasoning is not None and not is_meant_anyway(request.reasoning, profile):
+        _put_reasoning(request.reasoning, effort, losses)
     for key in ("user", "metadata", "service_tier"):
         if (value := getattr(request, key)) is not None:
             wire[key] = value
@@ -103,24 +105,11 @@ def _put_sampling(sampling: Sampling, profile: Profile, wire: dict[str, Any], lo
             losses.append(Loss(key, _NOT_TAKEN))
 
 
-def _effort(request: ChatRequest, model: str, profile: Profile) -> str | None:
-    """The caller's effort word; for a budget or a switch the word that suits, where the model takes it."""
-    options = request.reasoning or ReasoningOptions()
-    word = effort_of(options)
-    taken = options.effort is not None or (
-        word is not None and word in profile.for_model(model, word, tools=bool(request.tools)).efforts
-    )
-    return word if taken else None
-
-
-def _put_reasoning(
-    options: ReasoningOptions, effort: str | None, wire: dict[str, Any], losses: list[Loss]
-) -> None:
+def _put_reasoning(options: ReasoningOptions, effort: str | None, losses: list[Loss]) -> None:
     reasons = dict.fromkeys(("budget_tokens", "enabled", "summary"), _WORDS_ONLY)
     if effort is not None:
-        wire["reasoning_effort"] = effort
         reasons["budget_tokens"] = f"sent as the effort '{effort}'"
-        if options.enabled is not False or effort == "none":
+        if options.enabled is (effort != "none"):
             del reasons["enabled"]
     losses += [
         Loss(f"reasoning.{key}", why) for key, why in reasons.items() if getattr(options, key) is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headgate.core.loss import Loss
@@ -17,8 +17,10 @@ from headgate.core.messages import (
     Tool,
     ToolChoice,
 )
-from headgate.dialects.efforts import effort_of
 from headgate.dialects.json_bodies import encode
+from headgate.dialects.openai_chat.effort import effort_to_tell, is_meant_anyway
+from headgate.dialects.openai_chat.profile import EFFORT, OPENAI_FAMILIES
+from headgate.dialects.openai_chat.profile import Profile as Models
 from headgate.dialects.openai_responses.input_encoder import InputEncoder
 from headgate.dialects.openai_responses.vocabulary import ENCRYPTED, LOGPROBS, NAME, foreign_losses, own
 from headgate.dialects.openai_shared import shared_fields
@@ -29,12 +31,17 @@ class Profile:
     """In what one upstream differs from the next within this dialect; a row of the registry fills it in.
 
     cache_breakpoints: input parts may be marked as ends of a cached prefix (OpenAI's newest models).
+    models: what each takes, told by its name, as in Chat Completions; but efforts beside tools as well.
     """
 
     cache_breakpoints: bool = False
+    models: Models = field(default_factory=lambda: Models(families=OPENAI_FAMILIES))
 
 
 COMPATIBLE = Profile()
+
+_SAMPLING = ("temperature", "top_p", "logprobs", "top_logprobs")
+"""What some models refuse of it, of that which the dialect has."""
 
 
 def encode_request(
@@ -51,7 +58,10 @@ def encode_request(
         profile: what this upstream takes.
     """
     losses = foreign_losses(request.extensions, "")
-    wire: dict[str, Any] = {"model": model or request.model}
+    name = model or request.model
+    effort = effort_to_tell(request, name, profile.models, losses, beside_tools=True)
+    models = profile.models.for_model(name, effort)
+    wire: dict[str, Any] = {"model": name}
     encoder = InputEncoder(losses, profile.cache_breakpoints)
     for index, message in enumerate(request.messages):
         if index == 0 and (instructions := _instructions(message)) is not None:
@@ -68,9 +78,12 @@ def encode_request(
     _put_text(request.response_format, text, wire, losses)
     if "prompt_cache_options" in extra:
         extra["prompt_cache_options"] = shared.pop("prompt_cache_options", {}) | extra["prompt_cache_options"]
-    _put_sampling(request.sampling, wire, losses)
-    _put_reasoning(request.reasoning, extra.pop("reasoning", None), wire, losses)
-    if include := _include(request, extra.pop("include", None)):
+    sampling = _taken(request.sampling, models, losses)
+    _put_sampling(sampling, wire, losses)
+    words = _object(extra.pop("reasoning", None)) | _reasoning(request.reasoning, effort, models, losses)
+    if words:
+        wire["reasoning"] = words
+    if include := _include(request, sampling, models, extra.pop("include", None)):
         wire["include"] = include
     if request.stream:
         wire["stream"] = True
@@ -92,12 +105,13 @@ def _instructions(message: Message) -> str | None:
             return None
 
 
-def _include(request: ChatRequest, kept: object) -> list[str]:
+def _include(request: ChatRequest, sampling: Sampling, models: Models, kept: object) -> list[str]:
     words = list(kept) if isinstance(kept, list) else []
-    if request.sampling.logprobs:
+    if sampling.logprobs:
         words.append(LOGPROBS)
     thinks = request.reasoning is not None and request.reasoning.effort != "none"
-    if thinks or any(_encrypted(message) for message in request.messages):
+    thinks = thinks or any(_encrypted(message) for message in request.messages)
+    if thinks and EFFORT not in models.refuses:
         words.append(ENCRYPTED)
     return words
 
@@ -125,20 +139,35 @@ def _put_sampling(sampling: Sampling, wire: dict[str, Any], losses: list[Loss]) 
         losses.append(Loss("n", "the dialect gives one answer"))
 
 
-def _put_reasoning(
-    options: ReasoningOptions | None, kept: object, wire: dict[str, Any], losses: list[Loss]
-) -> None:
-    words = _object(kept)
-    if options is not None:
-        effort = effort_of(options)
-        if options.budget_tokens is not None:
-            losses.append(Loss("reasoning.budget_tokens", f"sent as the effort '{effort}'"))
-        if effort is not None:
-            words["effort"] = effort
-        if options.summary is not None:
+def _taken(sampling: Sampling, models: Models, losses: list[Loss]) -> Sampling:
+    """Without what the model refuses."""
+    refused = [key for key in _SAMPLING if key in models.refuses and getattr(sampling, key) is not None]
+    losses += [
+        Loss(key, "the model takes its default only")
+        for key in refused
+        if getattr(sampling, key) != models.refuses[key]
+    ]
+    left: dict[str, Any] = dict.fromkeys(refused)
+    return replace(sampling, **left)
+
+
+def _reasoning(
+    options: ReasoningOptions | None, effort: str | None, models: Models, losses: list[Loss]
+) -> dict[str, Any]:
+    words: dict[str, Any] = {} if effort is None else {"effort": effort}
+    if options is None or is_meant_anyway(options, models):
+        return words
+    if options.budget_tokens is not None:
+        why = "the model takes no budget" if effort is None else f"sent as the effort '{effort}'"
+        losses.append(Loss("reasoning.budget_tokens", why))
+    if options.enabled is not None and (effort is None or options.enabled is (effort == "none")):
+        losses.append(Loss("reasoning.enabled", "the model's reasoning can't be switched so"))
+    if options.summary is not None:
+        if EFFORT in models.refuses:
+            losses.append(Loss("reasoning.summary", "the model does not reason"))
+        else:
             words["summary"] = options.summary
-    if words:
-        wire["reasoning"] = words
+    return words
 
 
 def _put_text(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -44,6 +46,14 @@ class Origin(msgspec.Struct, array_like=True, frozen=True):
     address: str
 
 
+@dataclass(slots=True)
+class _Coming:
+    """An origin on its way into the store; None when it was forgotten meanwhile."""
+
+    origin: Origin | None
+    writes: int = 0
+
+
 _ORIGIN = msgspec.msgpack.Decoder(Origin)
 
 
@@ -57,7 +67,7 @@ class Origins:
     def __init__(self, store: Store, ttl: float) -> None:
         self._store = store
         self._ttl = ttl
-        self._coming: dict[str, Origin] = {}
+        self._coming: dict[str, _Coming] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def remember(self, kind: Kind, identity: str, origin: Origin) -> None:
@@ -66,8 +76,10 @@ class Origins:
             log.warning("an upstream's id of %d characters is not remembered", len(identity))
             return
         key = f"{kind}:{identity}"
-        self._coming[key] = origin
-        task = asyncio.get_running_loop().create_task(self._put(key, origin))
+        coming = self._coming.setdefault(key, _Coming(origin))
+        coming.origin = origin
+        coming.writes += 1
+        task = asyncio.get_running_loop().create_task(self._put(key, origin, coming))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -76,8 +88,10 @@ class Origins:
         if len(identity) > MAX_ID:
             return None
         key = f"{kind}:{identity}"
-        origin = self._coming.get(key)
-        if origin is None:
+        coming = self._coming.get(key)
+        if coming is not None:
+            origin = coming.origin
+        else:
             kept = await self._store.get(key)
             origin = None if kept is None else _ORIGIN.decode(kept)
         if origin is not None and origin.owner != principal.name:
@@ -86,7 +100,9 @@ class Origins:
 
     async def forget(self, kind: Kind, identity: str) -> None:
         key = f"{kind}:{identity}"
-        self._coming.pop(key, None)
+        coming = self._coming.get(key)
+        if coming is not None:
+            coming.origin = None
         await self._store.delete(key)
 
     async def close(self) -> None:
@@ -94,15 +110,17 @@ class Origins:
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _put(self, key: str, origin: Origin) -> None:
+    async def _put(self, key: str, origin: Origin, coming: _Coming) -> None:
         try:
             await self._store.put(key, msgspec.msgpack.encode(origin), self._ttl)
         except HeadgateError as error:
             log.warning("%s is not remembered and can't be fetched: %s", key, error.message)
-        if self._coming.get(key) is origin:
+        coming.writes -= 1
+        if coming.writes == 0 and coming.origin is None:
+            with suppress(HeadgateError):  # it ends by itself when its time is over
+                await self._store.delete(key)
+        if coming.writes == 0 and self._coming.get(key) is coming:
             del self._coming[key]
-        elif key not in self._coming:  # forgotten meanwhile
-            await self._store.delete(key)
 
 
 def archive_of(target: Target) -> Archive | None:
