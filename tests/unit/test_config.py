@@ -303,6 +303,11 @@ def documented() -> dict[str, set[str]]:
         ("targets", schema.TargetSettings),
         ("timeouts", schema.TimeoutSettings),
         ("retry", schema.RetrySettings),
+        ("hedge", schema.HedgeSettings),
+        ("hold_back", schema.HoldBackSettings),
+        ("breaker", schema.BreakerSettings),
+        ("probe", schema.ProbeSettings),
+        ("resumable", schema.ResumeSettings),
     ],
 )
 def test_the_page_lists_every_setting(heading: str, model: type[SettingsModel]) -> None:
@@ -328,6 +333,11 @@ def test_the_page_covers_every_class_of_settings() -> None:
             "TargetSettings",
             "TimeoutSettings",
             "RetrySettings",
+            "HedgeSettings",
+            "HoldBackSettings",
+            "BreakerSettings",
+            "ProbeSettings",
+            "ResumeSettings",
         )
     }
     for section in Settings.model_fields:

@@ -76,8 +76,9 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "misspelt setting": (
         f"models:\n  gpt-4o:\n    {OPENAI.replace(', ', chr(10) + '    ')}\n    modle: x\n",
         'headgate.yaml:5: models.gpt-4o.modle: unknown setting; did you mean "model"? known: backend, model, '
-        "weight, priority, max_concurrency, max_queue, timeouts, base_url, api_key, ca_file, retry, hedge, "
-        "strict, owned_by, description",
+        "weight, priority, max_concurrency, max_queue, timeouts, lacks, context_length, quota, probe, base_url, "
+        "api_key, ca_file, retry, balance, affinity, fallbacks, hedge, hold_back, breaker, resumable, "
+        "max_in_flight, max_waiting, strict, owned_by, description",
     ),
     "misspelt section": (
         f"models: {{m: {{{OPENAI}}}}}\nacounts: {{}}",
@@ -87,7 +88,7 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "misspelt server setting": (
         f"models: {{m: {{{OPENAI}}}}}\nserver:\n  keys:\n    "
         f"- {{nam: ci, hash: 'sha256:{'0' * 64}', name: ci}}",
-        'headgate.yaml:4: server.keys[0].nam: unknown setting; did you mean "name"? known: name, hash',
+        'headgate.yaml:4: server.keys[0].nam: unknown setting; did you mean "name"? known: name, hash, admin',
     ),
     "unknown backend": (
         "models: {m: {backend: opnai}}",
@@ -123,8 +124,8 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "model setting in a target": (
         f"models:\n  m:\n    targets:\n    - {{{OPENAI}, strict: true}}",
         'headgate.yaml:4: models.m.targets[0].strict: belongs to the model; move it beside "targets" '
-        "(known here: backend, model, weight, priority, max_concurrency, max_queue, timeouts, base_url, "
-        "api_key, ca_file)",
+        "(known here: backend, model, weight, priority, max_concurrency, max_queue, timeouts, lacks, "
+        "context_length, quota, probe, base_url, api_key, ca_file)",
     ),
     "no targets": (
         "models: {m: {targets: []}}",
@@ -222,8 +223,29 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "headgate.yaml:1: models.m.timeouts: must be a mapping of settings",
     ),
     "hedge": (
-        f"models: {{m: {{{OPENAI}, hedge: {{after: p95}}}}}}",
-        "headgate.yaml:1: models.m.hedge: hedging does not exist in this version; remove it",
+        f"models: {{m: {{{OPENAI}, hedge: {{after: p9}}}}}}",
+        "headgate.yaml:1: models.m.hedge.after: must be `p95`, or a duration like 800ms",
+    ),
+    "share": (
+        f"models: {{m: {{{OPENAI}, retry: {{budget: 200%}}}}}}",
+        'headgate.yaml:1: models.m.retry.budget: must be a share from 0 to 1, or from 0% to 100%, not "200%"',
+    ),
+    "affinity": (
+        f"models: {{m: {{{OPENAI}, affinity: cookie}}}}",
+        "headgate.yaml:1: models.m.affinity: must be `user`, `prompt` or `header:NAME`",
+    ),
+    "ability that does not exist": (
+        f"models: {{m: {{{OPENAI}, lacks: [vision]}}}}",
+        "headgate.yaml:1: models.m.lacks[0]: must be one of tools, images, files, audio, structured_output, "
+        'not "vision"',
+    ),
+    "fallback that does not exist": (
+        f"models: {{m: {{{OPENAI}, fallbacks: [n]}}, other: {{{OPENAI}}}}}",
+        'headgate.yaml:1: models.m.fallbacks[0]: unknown model "n"; known: other',
+    ),
+    "fallback to itself": (
+        f"models: {{m: {{{OPENAI}, fallbacks: [m]}}}}",
+        "headgate.yaml:1: models.m.fallbacks[0]: is the model itself; name another one",
     ),
     "model is text": (
         "models: {m: openai}",

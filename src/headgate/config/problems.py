@@ -90,7 +90,7 @@ class Problems:
             return _missing(_fields_at(model, location[:-1]), str(location[-1]))
         if kind in ("model_type", "model_attributes_type", "dict_type", "mapping_type"):
             return f"must be a mapping of settings{_written_as(details['input'])}"
-        if kind == "literal_error":
+        if kind in ("literal_error", "enum"):
             allowed = [value.strip("'") for value in re.split(r", | or ", context["expected"])]
             return one_of(details["input"], allowed, private=path in self.private)
         if kind == "value_error" and not isinstance(context["error"], QuantityError):

@@ -73,8 +73,8 @@ class KeySettings(SettingsModel):
     """One key that callers may use. `headgate key NAME` makes a key and this entry for it."""
 
     name: str = Field(min_length=1, max_length=100, description="Who holds the key; appears in logs.")
-    admin: bool = Field(default=False, description="May use `/admin/…`: drain targets, reload.")
     hash: str = Field(description="`sha256:` and the 64 hex digits of the key's SHA-256.")
+    admin: bool = Field(default=False, description="May use `/admin/…`: drain targets, reload.")
 
     @field_validator("hash")
     @classmethod
@@ -177,7 +177,12 @@ class HedgeSettings(SettingsModel):
     @field_validator("after", mode="before")
     @classmethod
     def _known(cls, value: Any) -> Any:
-        return value if value == "p95" else parse_duration(value)
+        if value == "p95":
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError:
+            raise ValueError("must be `p95`, or a duration like 800ms") from None
 
 
 class HoldBackSettings(SettingsModel):
@@ -290,7 +295,6 @@ class ModelSettings(SettingsModel):
     )
     affinity: str | None = Field(
         default=None,
-        pattern=r"^(user|prompt|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+)$",
         description="Calls that have this in common go to one target: `user`, `prompt` or `header:NAME`.",
     )
     fallbacks: tuple[str, ...] = Field(
@@ -320,6 +324,13 @@ class ModelSettings(SettingsModel):
     description: str | None = Field(
         default=None, description="Shown in the API page and in `headgate models`."
     )
+
+    @field_validator("affinity")
+    @classmethod
+    def _belongs(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"user|prompt|header:[A-Za-z0-9!#$%&'*+.^_`|~-]+", value):
+            raise ValueError("must be `user`, `prompt` or `header:NAME`")
+        return value
 
     @field_validator("resumable", mode="before")
     @classmethod
