@@ -17,6 +17,7 @@ from headgate.core.events import (
     Failed,
     Finished,
     PartDelta,
+    PartEnded,
     PartStarted,
     Started,
     Stop,
@@ -110,6 +111,17 @@ def test_two_calls_with_one_id_stay_apart() -> None:
         call(index=1, function={"arguments": "2"}),
     ]
     assert parts(*streamed, FINISH, DONE) == expected
+
+
+def test_calls_end_in_the_order_in_which_they_became_parts() -> None:
+    late = [
+        call(index=0, id="a", function={"arguments": "1"}),
+        call(index=1, id="b", function={"name": "g", "arguments": "2"}),
+        call(index=0, function={"name": "f"}),
+    ]
+    events = decode(b"".join([*late, FINISH, DONE]))
+    assert [event.index for event in events if isinstance(event, PartEnded)] == [0, 1]
+    assert fold(events).choices[0].parts == (ToolCall("b", "g", "2"), ToolCall("a", "f", "1"))
 
 
 def test_ids_tell_calls_apart_where_every_index_is_the_same() -> None:

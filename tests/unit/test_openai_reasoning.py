@@ -14,9 +14,9 @@ from openai.lib.streaming._deltas import accumulate_delta
 from headgate.core.errors import InvalidRequest
 from headgate.core.events import ChatEvent, Finished, PartEnded, PartStarted, Started, Stop
 from headgate.core.fold import fold, unfold
-from headgate.core.messages import ChatRequest, Message, Part, Reasoning, Text, ToolCall
+from headgate.core.messages import ChatRequest, Extensions, Message, Part, Reasoning, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
-from headgate.dialects import sse
+from headgate.dialects import openai_responses, sse
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chat import (
     OPENAI,
@@ -180,6 +180,56 @@ def test_what_a_caller_sees() -> None:
         {"type": "reasoning.encrypted", **call_head, "data": seal("gemini", "s:g")},
     ]
     assert message["tool_calls"][0]["extra_content"] == {"google": {"thought_signature": "g"}}
+
+
+SUMMARIES = [{"type": "summary_text", "text": text} for text in ("**One**\n\nFirst.", "Second.\n", "Third.")]
+
+
+def test_summaries_are_paragraphs_of_the_plain_text() -> None:
+    item = {"type": "reasoning", "id": "rs_1", "summary": SUMMARIES, "encrypted_content": "gAAA"}
+    content = [{"type": "output_text", "text": "So.", "annotations": []}]
+    said = {"type": "message", "role": "assistant", "id": "msg_1", "status": "completed", "content": content}
+    response = {"id": "r", "object": "response", "created_at": 1, "model": "m", "status": "completed"}
+    answer = openai_responses.decode_result(json.dumps({**response, "output": [item, said]}).encode())
+    plain = "**One**\n\nFirst.\n\nSecond.\n\nThird."
+    told = json.loads(encode_result(answer, AnswerOptions())[0])["choices"][0]["message"]
+    assert told["reasoning_content"] == plain
+    encoder = StreamEncoder(AnswerOptions())
+    wire = b"".join(encoder.encode(event) for event in unfold(answer))
+    streamed = accumulated([json.loads(each.data)["choices"][0]["delta"] for each in events_of(wire)])
+    assert streamed["reasoning_content"] == plain
+    for message in (told, streamed):
+        assert [entry.get("text", "") for entry in message["reasoning_details"]] == [
+            *(entry["text"] for entry in SUMMARIES),
+            "",
+        ]
+        parts = next_turn(message)
+        body, losses = openai_responses.encode_request(
+            ChatRequest(model="gpt-5", messages=(Message("assistant", parts),))
+        )
+        assert losses == []
+        back = json.loads(body)["input"][0]
+        assert (back["summary"], back["encrypted_content"]) == (SUMMARIES, "gAAA")
+    read = [part.text for part in fold(decode(wire)).choices[0].parts if isinstance(part, Reasoning)]
+    assert read == [*(entry["text"] for entry in SUMMARIES), ""]
+
+
+def test_thoughts_of_another_upstream_are_paragraphs_when_they_go_back_as_plain_text() -> None:
+    thoughts = (Reasoning("a", origin="anthropic"), Reasoning("b", origin="anthropic"), Text("x"))
+    request = ChatRequest(model="m", messages=(Message("assistant", thoughts),))
+    told = json.loads(encode_request(request, profile=COMPATIBLE)[0])["messages"][0]
+    assert told["reasoning_content"] == "a\n\nb"
+
+
+def test_thoughts_of_this_dialect_are_pieces_of_one_text() -> None:
+    own: Extensions = {"openai_chat": {"type": "reasoning.text", "index": 0}}
+    parts = (Reasoning("a", origin="openai_chat", extensions=own), Text("x"), Reasoning("b"))
+    assert message_of(result(*parts))["reasoning_content"] == "ab"
+    assert accumulated(deltas_of(result(*parts)))["reasoning_content"] == "ab"
+
+
+def events_of(wire: bytes) -> list[sse.ServerSentEvent]:
+    return [event for event in sse.Decoder().feed(wire) if event.data != b"[DONE]"]
 
 
 def test_plain_thoughts_need_no_details() -> None:

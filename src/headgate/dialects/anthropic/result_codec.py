@@ -133,7 +133,9 @@ def _content(choice: Choice, losses: list[Loss]) -> list[dict[str, Any]]:
         block, reasons = _block(part)
         losses += [Loss(f"content[{index}]", reason) for reason in reasons]
         if block is not None:
-            blocks.append({**_REQUIRED.get(block["type"], {}), **block})
+            kind = block.get("type")
+            required = _REQUIRED.get(kind, {}) if isinstance(kind, str) else {}
+            blocks.append({**required, **block})
     return blocks
 
 

@@ -139,7 +139,7 @@ class StreamDecoder(SseAnswerDecoder):
             raise error_from_value(value)
         if kind == "message_start":
             self._start(value, events)
-        elif kind not in _STEPS:
+        elif not isinstance(kind, str) or kind not in _STEPS:
             return  # a ping, or an event that is newer than this module
         elif not self._started:
             raise StreamBroken("The upstream's stream does not begin with 'message_start'.")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from binascii import a2b_base64
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 import msgspec
@@ -229,7 +229,7 @@ def invoke_dialect(
     """The record of a body form. Its stream codecs know server-sent events only; frames are seen to here."""
 
     def encoder(options: AnswerOptions) -> StreamEncoder:
-        inner = stream_encoder(options)
+        inner = stream_encoder(replace(options, framing="sse"))
         return inner if options.framing == "sse" else FramedEncoder(inner, deltas)
 
     def decoder(content_type: str) -> StreamDecoder:

@@ -47,24 +47,29 @@ def decode_request(body: bytes, *, model: str | None = None, stream: bool | None
     name = fields.text("modelId") if model is None else model
     if not name:
         raise missing("modelId")
-    family = family_of(name)
-    kept: dict[str, Any] = {}
-    messages = [*_system(fields), *_messages(fields, optional=":prompt/" in name)]
-    tools, choice = _tool_config(fields, kept)
     extra = fields.mapping("additionalModelRequestFields")
-    extra = dict(extra) if extra is not None else {}
+    return read_request(fields, name, bool(stream), family_of(name), dict(extra or {}))
+
+
+def read_request(
+    fields: Fields, model: str, stream: bool, family: Family, extra: dict[str, Any]
+) -> ChatRequest:
+    """The request that `fields` are, with `extra` for the model alone. Raises InvalidRequest."""
+    kept: dict[str, Any] = {}
+    messages = [*_system(fields), *_messages(fields, optional=":prompt/" in model)]
+    tools, choice = _tool_config(fields, kept)
     response_format, effort = _output_config(fields, kept)
     sampling = replace(_inference_config(fields, kept), top_k=take_top_k(family, extra))
     return ChatRequest(
-        model=name,
+        model=model,
         messages=tuple(messages),
         tools=tools,
         tool_choice=choice,
         response_format=response_format,
         sampling=sampling,
         reasoning=_reasoning(family, extra, effort, kept),
-        stream=bool(stream),
-        include_usage=bool(stream),  # Converse always tells
+        stream=stream,
+        include_usage=stream,  # Converse always tells
         metadata=_metadata(fields),
         service_tier=_service_tier(fields, kept),
         extensions=_rest(fields, extra, kept),  # last: what nobody has taken by now

@@ -167,11 +167,14 @@ def _count(value: object) -> int | None:
 
 
 def usage_from_wire(value: object) -> Usage | None:
-    """Token counts; None where `value` holds none."""
+    """Token counts, by Converse's names or, in Nova's own answers, Nova's; None where `value` holds none."""
     if not isinstance(value, dict):
         return None
     sent, received = _count(value.get("inputTokens")), _count(value.get("outputTokens"))
-    read, written = _count(value.get("cacheReadInputTokens")), _count(value.get("cacheWriteInputTokens"))
+    read, written = (
+        _count(value.get(name, value.get(novas)))
+        for name, novas in zip(CACHE_FIELDS, NOVA_CACHE_FIELDS, strict=True)
+    )
     if sent is None and received is None:
         return None
     if sent is not None:
@@ -187,12 +190,12 @@ def usage_rest(value: object) -> Extensions:
     return extended({"usage": rest} if rest else {})
 
 
-_USAGE_FIELDS = frozenset(
-    {"inputTokens", "outputTokens", "totalTokens", "cacheReadInputTokens", "cacheWriteInputTokens"}
-)
+CACHE_FIELDS = ("cacheReadInputTokens", "cacheWriteInputTokens")
+NOVA_CACHE_FIELDS = ("cacheReadInputTokenCount", "cacheWriteInputTokenCount")
+_USAGE_FIELDS = frozenset({"inputTokens", "outputTokens", "totalTokens", *CACHE_FIELDS, *NOVA_CACHE_FIELDS})
 
 
-def usage_to_wire(usage: Usage) -> dict[str, Any]:
+def usage_to_wire(usage: Usage, cache_fields: tuple[str, str] = CACHE_FIELDS) -> dict[str, Any]:
     """The three totals are required: what nobody counted is 0."""
     read, written = usage.cached_tokens, usage.cache_write_tokens
     wire = {
@@ -200,8 +203,8 @@ def usage_to_wire(usage: Usage) -> dict[str, Any]:
         "outputTokens": usage.output_tokens or 0,
         "totalTokens": usage.total_tokens or 0,
     }
-    cache = {"cacheReadInputTokens": read, "cacheWriteInputTokens": written}
-    return wire | {name: value for name, value in cache.items() if value is not None}
+    cache = zip(cache_fields, (read, written), strict=True)
+    return wire | {name: value for name, value in cache if value is not None}
 
 
 def usage_losses(usage: Usage | None) -> list[Loss]:

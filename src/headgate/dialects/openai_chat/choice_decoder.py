@@ -84,7 +84,8 @@ class ChoiceDecoder:
             if call.part is None:
                 self._start_call(call, events)
         self._close(events)
-        events.extend(PartEnded(call.part, self.index) for call in self._calls if call.part is not None)
+        parts = sorted(call.part for call in self._calls if call.part is not None)
+        events.extend(PartEnded(part, self.index) for part in parts)
 
     def _delta(self, delta: dict[str, Any], logprobs: object, events: list[ChatEvent]) -> None:
         thought = delta.get("reasoning_content") or delta.get("reasoning")
@@ -135,8 +136,8 @@ class ChoiceDecoder:
                 if "detail" in own(part.extensions):
                     continue
             text = entry.get("text") or entry.get("summary")
-            if len(texts) == 1 and entry is texts[0] and thought.lstrip("\n") != text:
-                text = thought or text
+            if len(texts) == 1 and entry is texts[0] and thought.removesuffix(str(text)).strip("\n"):
+                text = thought
             grown: tuple[tuple[DeltaField, object], ...] = (
                 ("text", text),
                 ("signature", entry.get("signature")),

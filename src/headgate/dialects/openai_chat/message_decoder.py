@@ -25,6 +25,7 @@ from headgate.dialects.openai_chat.reasoning import (
     GEMINI,
     Detail,
     decode_details,
+    plain_text,
     signature_in,
     signature_of_call,
 )
@@ -134,11 +135,12 @@ def _thoughts(fields: Fields, details: list[Detail]) -> list[tuple[Part, str]]:
     path = fields.param("reasoning_details")
     parts: list[tuple[Part, str]] = [(detail.part, path) for detail in details]
     told = "".join(detail.part.text for detail in details)
+    same = (told, plain_text(detail.part for detail in details))
     if plain and not told:
         if len(details) == 1 and details[0].part.signature is not None:
             return [(replace(details[0].part, text=plain), path)]
         return [(Reasoning(plain), place), *parts]
-    fields.rest().update({key: text for key, text in texts.items() if text != told})
+    fields.rest().update({key: text for key, text in texts.items() if text not in same})
     return parts
 
 

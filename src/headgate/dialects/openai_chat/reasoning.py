@@ -11,7 +11,7 @@ extensions, `type` always. Parts of another dialect's upstream have their opaque
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
@@ -51,6 +51,23 @@ def is_opaque(part: Reasoning) -> bool:
 def is_detailed(part: Reasoning) -> bool:
     """Whether the part is more than its text."""
     return part.origin is not None or NAME in part.extensions
+
+
+def gap(before: str, part: Reasoning) -> str:
+    """What stands between the plain text of earlier thoughts and the part's: a blank line where another
+    dialect's thoughts are texts of their own (OpenAI's summaries); this dialect's are pieces of one text."""
+    if not before or part.origin in (None, NAME) or before.endswith("\n\n"):
+        return ""
+    return "\n" if before.endswith("\n") else "\n\n"
+
+
+def plain_text(parts: Iterable[Reasoning]) -> str:
+    """All thoughts of a message as one text."""
+    text = ""
+    for part in parts:
+        if part.text:
+            text += gap(text[-2:], part) + part.text
+    return text
 
 
 def detail_head(part: Reasoning, kind: str, index: int) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from headgate.dialects.openai_chat.reasoning import (
     encode_details,
     is_detailed,
     is_opaque,
+    plain_text,
     sign_call,
     signed_call,
 )
@@ -138,7 +139,7 @@ def _encode_choice(choice: Choice) -> dict[str, Any]:
 def _encode_message(choice: Choice) -> dict[str, Any]:
     texts = [part for part in choice.parts if isinstance(part, Text)]
     refusals = [part.text for part in choice.parts if isinstance(part, Refusal)]
-    thoughts = [part.text for part in choice.parts if isinstance(part, Reasoning)]
+    thoughts = plain_text(part for part in choice.parts if isinstance(part, Reasoning))
     calls = [part for part in choice.parts if isinstance(part, ToolCall)]
     legacy = [call for call in calls if "function_call" in own(call.extensions)]
     message: dict[str, Any] = {
@@ -148,8 +149,8 @@ def _encode_message(choice: Choice) -> dict[str, Any]:
     }
     if annotations := [citation_to_wire(each) for part in texts for each in part.citations]:
         message["annotations"] = annotations
-    if any(thoughts):
-        message["reasoning_content"] = "".join(thoughts)
+    if thoughts:
+        message["reasoning_content"] = thoughts
     if legacy:
         message["function_call"] = {"name": legacy[0].name, "arguments": legacy[0].arguments}
     details, modern = encode_signed(choice.parts)

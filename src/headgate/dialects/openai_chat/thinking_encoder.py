@@ -14,6 +14,7 @@ from headgate.dialects.openai_chat.reasoning import (
     encode_details,
     is_detailed,
     is_opaque,
+    plain_text,
     sign_call,
     signed_call,
 )
@@ -27,7 +28,7 @@ class ThinkingEncoder:
     def __init__(self, parts: Sequence[Part], profile: Profile) -> None:
         self._parts = parts
         self._profile = profile
-        self._texts: list[str] = []
+        self._thoughts: list[Reasoning] = []
         self._details: list[dict[str, Any]] = []
         self._signature: str | None = None
 
@@ -38,7 +39,7 @@ class ThinkingEncoder:
         call = signed_call(self._parts, index)
         losses: list[Loss] = []
         if part.text:
-            self._texts.append(part.text)
+            self._thoughts.append(part)
             if self._profile.reasoning_field is None:
                 losses.append(Loss(path, "the target takes no reasoning back"))
         if part.origin == GEMINI and call is not None and self._profile.thought_signatures:
@@ -62,8 +63,8 @@ class ThinkingEncoder:
     def fields(self) -> dict[str, Any]:
         """What the message gets for all its reasoning parts."""
         fields: dict[str, Any] = {}
-        if self._texts and self._profile.reasoning_field is not None:
-            fields[self._profile.reasoning_field] = "".join(self._texts)
+        if self._thoughts and self._profile.reasoning_field is not None:
+            fields[self._profile.reasoning_field] = plain_text(self._thoughts)
         if self._details:
             fields["reasoning_details"] = self._details
         return fields

@@ -15,6 +15,7 @@ from headgate.dialects.openai_chat.reasoning import (
     data_entry,
     detail_head,
     encode_details,
+    gap,
     is_bare_signature,
     is_detailed,
     signature_to_wire,
@@ -26,11 +27,13 @@ _json = msgspec.json.encode
 
 @dataclass(slots=True)
 class Thought:
-    """A reasoning part under way. `again` is the delta after the first, with two places for its text."""
+    """A reasoning part under way. `again` is the delta after the first, with two places for its text; `last`
+    the text that was sent last."""
 
     part: Reasoning
     detailed: bool
     again: bytes = b""
+    last: str = ""
     index: int | None = None
     signature: list[str] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
@@ -46,6 +49,7 @@ class ThoughtEncoder:
 
     def __init__(self) -> None:
         self._count = 0
+        self._said = ""
         self._waiting: tuple[Reasoning, int] | None = None
 
     def start(self, part: Reasoning) -> tuple[Thought, bytes]:
@@ -60,11 +64,14 @@ class ThoughtEncoder:
         return thought, self.text(thought, part.text) if part.text else b""
 
     def text(self, thought: Thought, text: str) -> bytes:
-        if not thought.detailed:
-            return b'{"reasoning_content":%b}' % _json(text)
         if thought.index is not None:
+            thought.last = text
             encoded = _json(text)
             return thought.again % (encoded, encoded)
+        plain = text if thought.last else gap(self._said, thought.part) + text
+        thought.last = text
+        if not thought.detailed:
+            return b'{"reasoning_content":%b}' % _json(plain)
         entry = self._open(thought)
         kind = entry["type"]
         name = "summary" if kind == SUMMARY else "text"
@@ -73,7 +80,7 @@ class ThoughtEncoder:
             _json(more)[:-1].replace(b"%", b"%%"),
             name.encode(),
         )
-        return _json({"reasoning_content": text, "reasoning_details": [entry | {name: text}]})
+        return _json({"reasoning_content": plain, "reasoning_details": [entry | {name: text}]})
 
     def end(self, thought: Thought) -> bytes:
         """The delta with the part's signature and data, if it has any that can go now.
@@ -81,6 +88,7 @@ class ThoughtEncoder:
         Raises:
             ValueError: they can't, because nobody knows whose they are.
         """
+        self._said = thought.last[-2:] or self._said
         signature, data = "".join(thought.signature), "".join(thought.data)
         if (signature or data) and not thought.detailed:
             raise ValueError(NO_ORIGIN)
