@@ -76,9 +76,9 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "misspelt setting": (
         f"models:\n  gpt-4o:\n    {OPENAI.replace(', ', chr(10) + '    ')}\n    modle: x\n",
         'headgate.yaml:5: models.gpt-4o.modle: unknown setting; did you mean "model"? known: backend, model, '
-        "weight, priority, max_concurrency, max_queue, timeouts, lacks, context_length, quota, probe, base_url, "
-        "api_key, ca_file, retry, balance, affinity, fallbacks, hedge, hold_back, breaker, resumable, "
-        "max_in_flight, max_waiting, strict, owned_by, description",
+        "weight, priority, max_concurrency, max_queue, timeouts, lacks, context_length, quota, probe, "
+        "base_url, api_key, ca_file, retry, balance, affinity, fallbacks, hedge, hold_back, breaker, "
+        "resumable, max_in_flight, max_waiting, strict, owned_by, description",
     ),
     "misspelt section": (
         f"models: {{m: {{{OPENAI}}}}}\nacounts: {{}}",

@@ -17,7 +17,8 @@ from headgate.backends.remote import RemoteBackend
 from headgate.core.backend import Archive, Timeouts
 from headgate.core.errors import InvalidRequest, NotFound, UnsupportedParameter
 from headgate.policy.store import MemoryStore
-from headgate.routing.plan import Route, Router, Target
+from headgate.routing.route import Route, Router
+from headgate.routing.target import Target
 from headgate.server.responses.clients import NamedClient
 from headgate.server.responses.draft import Asked
 from headgate.server.responses.origins import MAX_ID, Origin, Origins, archive_of, home_of, target_in
