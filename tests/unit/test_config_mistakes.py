@@ -226,27 +226,6 @@ MISTAKES: dict[str, tuple[str, str]] = {
         f"models: {{m: {{{OPENAI}, hedge: {{after: p9}}}}}}",
         "headgate.yaml:1: models.m.hedge.after: must be `p95`, or a duration like 800ms",
     ),
-    "share": (
-        f"models: {{m: {{{OPENAI}, retry: {{budget: 200%}}}}}}",
-        'headgate.yaml:1: models.m.retry.budget: must be a share from 0 to 1, or from 0% to 100%, not "200%"',
-    ),
-    "affinity": (
-        f"models: {{m: {{{OPENAI}, affinity: cookie}}}}",
-        "headgate.yaml:1: models.m.affinity: must be `user`, `prompt` or `header:NAME`",
-    ),
-    "ability that does not exist": (
-        f"models: {{m: {{{OPENAI}, lacks: [vision]}}}}",
-        "headgate.yaml:1: models.m.lacks[0]: must be one of tools, images, files, audio, structured_output, "
-        'not "vision"',
-    ),
-    "fallback that does not exist": (
-        f"models: {{m: {{{OPENAI}, fallbacks: [n]}}, other: {{{OPENAI}}}}}",
-        'headgate.yaml:1: models.m.fallbacks[0]: unknown model "n"; known: other',
-    ),
-    "fallback to itself": (
-        f"models: {{m: {{{OPENAI}, fallbacks: [m]}}}}",
-        "headgate.yaml:1: models.m.fallbacks[0]: is the model itself; name another one",
-    ),
     "model is text": (
         "models: {m: openai}",
         "headgate.yaml:1: models.m: must be a mapping of settings; say what answers: "
