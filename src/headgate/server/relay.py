@@ -59,6 +59,7 @@ class Relay:
         "_head",
         "_intake",
         "_lane",
+        "_logged",
         "_paused",
         "_target",
         "_task",
@@ -82,6 +83,7 @@ class Relay:
         self._failed_status = 0
         self._buffer: list[bytes] = []
         self._buffered = 0
+        self._logged = 0
         self._committed = self._paused = self.done = False
 
     @property
@@ -292,16 +294,23 @@ class Relay:
         ]
         kept.append((b"x-request-id", self._intake.call.id.encode("latin-1")))
         if self._lane is not None and self._lane.losses:
+            self._log_losses(self._lane.losses)
             kept.append((b"x-headgate-loss", self._report_losses(self._lane.losses)))
         return kept
 
+    def _log_losses(self, losses: Sequence[Loss]) -> None:
+        """Those that the log does not have yet: a stream's come when its header has gone."""
+        new = losses[self._logged : self._logged + MAX_LOSSES]
+        self._logged = len(losses)
+        if new:
+            log.info(
+                "request %s lost in translation: %s",
+                self._intake.call.id,
+                "; ".join(f"{loss.path}: {loss.reason}" for loss in new),
+            )
+
     def _report_losses(self, losses: Sequence[Loss]) -> bytes:
-        """The paths of what got lost, for the header; the reasons go to the log."""
-        log.info(
-            "request %s lost in translation: %s",
-            self._intake.call.id,
-            "; ".join(f"{loss.path}: {loss.reason}" for loss in losses[:MAX_LOSSES]),
-        )
+        """The paths of what got lost, for the header."""
         paths = list(dict.fromkeys(loss.path for loss in losses))
         text = ", ".join(paths[:MAX_LOSSES])
         if len(paths) > MAX_LOSSES:
@@ -331,6 +340,7 @@ class Relay:
 
     def _forget_answer(self) -> None:
         self._head = []
+        self._logged = 0
         self._failed_status = 0
         self._buffer = []
         self._buffered = 0
@@ -365,6 +375,7 @@ class Relay:
         call = self._intake.call
         call.usage = lane.usage
         call.finish_reason = lane.finish_reason
+        self._log_losses(lane.losses)
         self._lane = None
         self._release()
         if self._attempt is not None:
