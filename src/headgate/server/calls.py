@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic
 
 from headgate.core.backend import RawHeaders
@@ -48,6 +49,11 @@ def begin(
         envelope = Envelope.read(body, model=match.model, stream=endpoint.stream)
         model = envelope.model
         route = gateway.route(model)
+        if endpoint.form is not None:
+            endpoint = endpoint.of_form(
+                endpoint.form(model, envelope.fields, route.operations, envelope.stream)
+            )
+            match = replace(match, endpoint=endpoint)
         plan = route.plan(endpoint.operation, gateway.rng)
         if origin is not None:
             plan = [target for target in plan if target.name == origin]

@@ -317,8 +317,8 @@ _RANKED = {"model": "ranker", "results": [{"index": 0, "relevance_score": 0.98}]
 _RERANK_TEXT = "As Jina and vLLM have it: the documents by their relevance to the query, best first."
 
 _FORMS = (
-    "Bodies of Anthropic, Amazon Nova and Titan, Meta Llama, Mistral and Cohere, known by the model's id or by"
-    " their fields; any model answers, whatever its upstream speaks."
+    "Bodies of Anthropic, Amazon Nova and Titan, Meta Llama, Mistral and Cohere, known by the model's id or"
+    " by the fields that they have; any model answers, whatever its upstream speaks."
 )
 _BY_PATH: Mapping[str, Description] = {
     "/v1/chat/completions": CHAT,
