@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest, Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
+from headgate.dialects.anthropic.thinking import settle
 from headgate.dialects.bedrock.content_encoder import ContentEncoder, cache_point, has_tool_blocks, placed
 from headgate.dialects.bedrock.families import Family, family_of, put_reasoning, put_top_k
-from headgate.dialects.bedrock.thinking import reasoning_for
-from headgate.dialects.bedrock.vocabulary import foreign_losses, merged, own
+from headgate.dialects.bedrock.vocabulary import NAME, foreign_losses, merged, own
 from headgate.dialects.json_bodies import encode
 
 _TIERS = frozenset({"priority", "default", "flex", "reserved"})
@@ -43,14 +44,20 @@ def write_request(
     """
     losses += foreign_losses(request.extensions, "")
     wire: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
     _Turns(losses, family.system_turns, documents).put(request.messages, wire)
+    if family.claude is not None:
+        told = settle(request, family.claude, NAME, losses)
+        request = replace(request, sampling=told.sampling, tool_choice=told.choice, reasoning=None)
+        extra = {} if told.thinking is None else {"thinking": told.thinking}
+        if told.effort is not None:
+            wire["outputConfig"] = {"effort": told.effort}
     _put_tools(request, wire, losses)
     _put_inference_config(request.sampling, wire, losses)
     if request.response_format is not None:
         _put_response_format(request.response_format, wire, losses)
-    extra: dict[str, Any] = {}
     if request.reasoning is not None:
-        extra = put_reasoning(family, reasoning_for(family, request, losses), wire, losses)
+        extra = put_reasoning(family, request.reasoning, losses)
     put_top_k(family, request.sampling.top_k, extra, losses)
     _put_metadata(request, wire, losses)
     _put_service_tier(request.service_tier, wire, losses)
@@ -238,7 +245,7 @@ def _put_response_format(wanted: ResponseFormat, wire: dict[str, Any], losses: l
     if wanted.description is not None:
         body["description"] = wanted.description
     structure = {"jsonSchema": body | own(wanted.extensions)}
-    wire["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": structure}}
+    wire.setdefault("outputConfig", {})["textFormat"] = {"type": "json_schema", "structure": structure}
 
 
 def _put_metadata(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -> None:
