@@ -176,7 +176,7 @@ WORDS = {
     "STOP, with calls": _CALLING,
     "no candidate: promptFeedback.blockReason": {
         **{key: BASE[key] for key in BASE if key != "candidates"},
-        "promptFeedback": {"blockReason": "PROHIBITED_CONTENT"},
+        "promptFeedback": {"blockReason": "JAILBREAK"},
     },
     "A_WORD_OF_TOMORROW": candidate(finishReason="A_WORD_OF_TOMORROW"),
 }
