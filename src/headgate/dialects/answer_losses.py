@@ -6,7 +6,7 @@ of the answer, its parts and its citations: that only one dialect has it is the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from headgate.core.events import (
@@ -115,7 +115,7 @@ def note(event: ChatEvent, dialect: str, losses: list[Loss], *, keeps_thoughts: 
             found = _of_citation(event.citation, place(dialect, event), dialect)
         case _:
             return
-    _add(found, losses)
+    add(found, losses)
 
 
 def place(dialect: str, event: PartStarted | PartCited) -> str:
@@ -147,14 +147,14 @@ def note_stop(stop: Stop, word: str, read: FinishReason, losses: list[Loss]) -> 
     if same and (stop.native in (None, word) or stop.native in _PLAIN):
         return
     native = "" if stop.native is None else f" for the upstream's '{stop.native[:64]}'"
-    _add([Loss(f"choices[{stop.choice}].stop", f"'{word}' is the nearest word{native}")], losses)
+    add([Loss(f"choices[{stop.choice}].stop", f"'{word}' is the nearest word{native}")], losses)
 
 
 def note_sequence(stop: Stop, losses: list[Loss]) -> None:
     """Add a loss where a stop sequence was hit: for dialects that do not tell which."""
     if stop.sequence is not None:
         path = f"choices[{stop.choice}].stop.sequence"
-        _add([Loss(path, "the dialect does not tell which stop sequence was hit")], losses)
+        add([Loss(path, "the dialect does not tell which stop sequence was hit")], losses)
 
 
 def note_citation(
@@ -171,7 +171,7 @@ def note_citation(
         return
     for name in names:
         if getattr(citation, name) is not None:
-            _add([Loss(f"{path}.citations.{name}", "citations of the dialect have no such field")], losses)
+            add([Loss(f"{path}.citations.{name}", "citations of the dialect have no such field")], losses)
 
 
 FREE_FORM = "told as the call of a function, the only kind that the dialect has"
@@ -189,7 +189,8 @@ def untitled(citation: Citation) -> tuple[str, ...]:
     return ("quote", "source") if citation.title else ("source",)
 
 
-def _add(found: Iterator[Loss] | list[Loss], losses: list[Loss]) -> None:
+def add(found: Iterable[Loss], losses: list[Loss]) -> None:
+    """Add to `losses`, once each and up to MAX_NOTED."""
     for loss in found:
         if len(losses) >= MAX_NOTED:
             return

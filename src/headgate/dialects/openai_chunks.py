@@ -33,7 +33,7 @@ from headgate.core.events import (
 from headgate.core.loss import Loss
 from headgate.core.messages import JSON, Extensions
 from headgate.dialects import sse
-from headgate.dialects.answer_losses import note, note_sequence, note_stop
+from headgate.dialects.answer_losses import add, note, note_sequence, note_stop
 from headgate.dialects.chunk_template import ChunkTemplate
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_errors import encode_error_body, error_from_value
@@ -256,11 +256,10 @@ class ChunkEncoder(ABC):
     def encode(self, event: ChatEvent) -> bytes:
         if self._ended:
             return b""
-        if not isinstance(event, PartDelta):
-            note(event, self.dialect, self.losses, keeps_thoughts=True)
+        if isinstance(event, PartDelta):
+            return self._delta(event)
+        note(event, self.dialect, self.losses, keeps_thoughts=True)
         match event:
-            case PartDelta():
-                return self._delta(event)
             case PartStarted():
                 return self._part(event)
             case PartCited():
@@ -348,8 +347,7 @@ class ChunkEncoder(ABC):
         return self._chunk(stop.choice, self.nothing, finish=finish)
 
     def _lose(self, loss: Loss) -> None:
-        if loss not in self.losses:
-            self.losses.append(loss)
+        add([loss], self.losses)
 
 
 def wire_head(wire: Mapping[str, Any]) -> tuple[str, str, int]:
