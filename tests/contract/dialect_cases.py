@@ -36,6 +36,7 @@ from headgate.dialects.dialect import (
     Framing,
     RerankDialect,
 )
+from headgate.dialects.invoke_forms import CHAT_FORMS, EMBED_FORMS
 from headgate.dialects.registry import dialect as find_dialect
 from headgate.server.endpoints import HOT_ENDPOINTS, Endpoint
 
@@ -89,7 +90,8 @@ class Form:
 
     @property
     def id(self) -> str:
-        return f"{self.endpoint.path}-{self.framing if self.stream else 'plain'}{'-kept' * self.kept}"
+        route = self.endpoint.speaks if self.endpoint.form is not None else self.endpoint.path
+        return f"{route}-{self.framing if self.stream else 'plain'}{'-kept' * self.kept}"
 
     def path(self, model: str) -> str:
         query = f"?{self.query.decode()}" if self.query else ""
@@ -138,7 +140,16 @@ def _forms(endpoint: Endpoint) -> list[Form]:
     return [*found, *(replace(form, kept=True) for form in found if endpoint.stateful)]
 
 
-FORMS = [form for endpoint in HOT_ENDPOINTS for form in _forms(endpoint)]
+def spoken(endpoint: Endpoint) -> list[Endpoint]:
+    """The route for each dialect whose bodies come on it."""
+    if endpoint.form is None:
+        return [endpoint]
+    names = CHAT_FORMS if endpoint.stream else {**CHAT_FORMS, **EMBED_FORMS}
+    return [endpoint.of_form(name) for name in names]
+
+
+ENDPOINTS = [each for endpoint in HOT_ENDPOINTS for each in spoken(endpoint)]
+FORMS = [form for endpoint in ENDPOINTS for form in _forms(endpoint)]
 
 
 @cache

@@ -33,6 +33,8 @@ from tests.support.upstream import (
 
 TIMEOUTS = {"connect": "2s", "first_event": "200ms", "idle": "200ms", "total": "10s"}
 ERROR = {"error": {"message": "no, because", "type": "server_error", "param": None, "code": "why"}}
+LONG = event(delta("one")) + event(delta("x" * 1_000_000))
+"""More than one read, so that the first event is on its way before what follows can be seen."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,12 @@ async def _refused_input(_: Seen) -> AsyncIterator[Step]:
 
 
 async def _error_in_stream(_: Seen) -> AsyncIterator[Step]:
-    # The second event is more than one read, so that the first is on its way before the error can be seen.
-    yield SSE_HEAD + event(delta("one")) + event(delta("x" * 1_000_000)) + event(ERROR)
+    yield SSE_HEAD + LONG + event(ERROR)
     yield Drop()
 
 
 async def _error_in_stream_then_end(_: Seen) -> AsyncIterator[Step]:
-    yield SSE_HEAD + event(delta("one")) + event(delta("x" * 1_000_000)) + event(ERROR) + DONE
+    yield SSE_HEAD + LONG + event(ERROR) + DONE
 
 
 async def _error_as_first_event(_: Seen) -> AsyncIterator[Step]:

@@ -215,19 +215,36 @@ def test_a_stream_that_is_cut_while_it_is_made(site: Site) -> None:
     assert site.get("resp_up_0000").status == 200  # the upstream may well have gone on with it
 
 
-def test_an_answer_over_the_limit(stack: ExitStack, tmp_path: Path) -> None:
-    site = Site(stack, tmp_path, server={"max_body": "20kB"})
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_large_answer_passes_as_it_comes(site: Site, whole: bool) -> None:
     made = site.post().json["id"]
+    body = b'{"id": "%b"}' % (b"x" * 6_000_000)
 
-    async def endless(_: Seen) -> AsyncIterator[Step]:
-        yield head(200, length=10**9)
-        while True:
-            yield b" " * 8192
+    async def large(_: Seen) -> AsyncIterator[Step]:
+        yield head(200, length=len(body))
+        yield body if whole else body[:5_000_000]
+        yield Drop()
 
-    site.far.fault = endless
-    answer = site.get(made)
-    assert (answer.status, answer.error["code"]) == (502, "upstream_error")
-    assert "over the limit of 20000 bytes" in answer.error["message"]
+    site.far.fault = large
+    if whole:
+        answer = site.get(made)
+        assert (answer.status, answer.headers["content-type"], answer.body) == (200, "application/json", body)
+    else:
+        with pytest.raises(ConnectionError):
+            site.get(made)
+    assert site.upstream.wait_until(lambda upstream: upstream.open_connections == 0)
+
+
+async def refuses_at_length(_: Seen) -> AsyncIterator[Step]:
+    yield head(400, length=10**9)
+    while True:
+        yield b" " * 65536
+
+
+def test_a_refusal_without_end(site: Site) -> None:
+    made = site.post().json["id"]
+    site.far.fault = refuses_at_length
+    assert site.get(made).status == 400
     assert site.upstream.wait_until(lambda upstream: upstream.open_connections == 0)
 
 

@@ -251,13 +251,17 @@ def test_conversations_are_the_upstreams(play: Play, serve: Serve, far: NativeRe
     }
     server = serve(models=models, server={"keys": KEYS})
     ann = client(server, "ann")
+    ann.responses.create(model="gpt", input="Hi", conversation="conv_1", store=False)
     made = ann.responses.create(model="gpt", input="Hi", conversation="conv_1")
-    assert made.id in far.kept
+    assert list(far.kept) == [made.id]
     with pytest.raises(openai.BadRequestError) as elsewhere:
         ann.responses.create(model="other", input="Hi", conversation="conv_1")
     assert (elsewhere.value.param, elsewhere.value.code) == ("conversation", "kept_elsewhere")
-    with pytest.raises(openai.NotFoundError):
-        client(server, "bob").responses.create(model="gpt", input="Hi", conversation="conv_1")
+    for store in (True, False):
+        with pytest.raises(openai.NotFoundError, match="Conversation with id 'conv_1' not found"):
+            client(server, "bob").responses.create(
+                model="gpt", input="Hi", conversation="conv_1", store=store
+            )
     with pytest.raises(openai.NotFoundError, match="Conversation with id 'conv_2' not found"):
         ann.responses.create(model="gpt", input="Hi", conversation="conv_2")
     with pytest.raises(openai.BadRequestError, match="Conversations are not kept here") as refused:

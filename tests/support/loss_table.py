@@ -23,6 +23,7 @@ from tests.support.fields import (
     converse,
     embeddings,
     gemini,
+    invoke,
     openai_completions,
     openai_responses,
     rerank,
@@ -79,11 +80,17 @@ CHAT = Section(
         Upstream("openai_completions", "m"),
     ),
 )
+INVOKE_UPSTREAMS = tuple(Upstream(each.dialect, each.model) for each in invoke.CALLERS)
+INVOKE = Section(
+    "Chat, from bodies of InvokeModel", invoke.CALLERS, (*CHAT.upstreams[:-1], *INVOKE_UPSTREAMS)
+)
+TO_INVOKE = Section("Chat, to bodies of InvokeModel", CHAT.callers, INVOKE_UPSTREAMS)
+EMBED_CALLERS = (*embeddings.CALLERS, *invoke.EMBED_CALLERS)
 EMBEDDINGS = Section(
-    "Embeddings", embeddings.CALLERS, [Upstream(each.dialect, "m") for each in embeddings.CALLERS]
+    "Embeddings", EMBED_CALLERS, [Upstream(each.dialect, each.model) for each in EMBED_CALLERS]
 )
 RERANK = Section("Rerank", rerank.CALLERS, [Upstream(each.dialect, "m") for each in rerank.CALLERS])
-SECTIONS = (CHAT, EMBEDDINGS, RERANK)
+SECTIONS = (CHAT, INVOKE, TO_INVOKE, EMBEDDINGS, RERANK)
 
 
 def _record(name: str) -> ChatDialect | EmbedDialect | RerankDialect:
@@ -176,7 +183,7 @@ def page() -> str:
     blocks = [HEAD]
     for section in SECTIONS:
         blocks.append(f"## {section.title}\n")
-        if section is CHAT:
+        if section in (CHAT, INVOKE, TO_INVOKE):
             named = ", ".join(f"`{each.dialect}` (`{each.model}`)" for each in section.upstreams)
             blocks.append(f"Upstreams: {named}. Other models and compatible vendors may take less or more.\n")
         blocks += [_table(caller, section) for caller in section.callers]

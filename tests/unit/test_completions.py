@@ -313,6 +313,7 @@ def test_what_an_answer_has_no_place_for_is_reported() -> None:
         "choices[0].parts[1].citations",
         "choices[0].parts[2]",
         "choices[0].parts[3]",
+        "choices[0].stop",
     ]
 
 

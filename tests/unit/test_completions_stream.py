@@ -278,6 +278,7 @@ def test_what_a_stream_has_no_place_for_is_reported() -> None:
         "choices[0].parts[1].citations",
         "choices[0].parts[2]",
         "choices[0].parts[3]",
+        "choices[0].stop",
     ]
 
 

@@ -239,8 +239,8 @@ def lost(caller: str, upstream: str) -> list[str]:
                 "contents[2].parts[0]",
                 "contents[3].parts[1].functionResponse",
                 "contents[3].parts[0].videoMetadata",
-                "tools[0].googleSearch",
                 "generationConfig.thinkingConfig.includeThoughts",
+                "tools[0].googleSearch",
             ],
         ),
         (

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from headgate.core.errors import UpstreamError
-from headgate.core.events import Failed, PartDelta
+from headgate.core.events import Failed, PartDelta, PartEnded, PartStarted, Started
+from headgate.core.messages import Opaque
 from headgate.dialects import sse
+from headgate.dialects.answer_losses import MAX_NOTED
 from headgate.dialects.dialect import AnswerOptions, ChatDialect
 from headgate.dialects.openai_chat import OPENAI_CHAT
 from headgate.dialects.openai_completions import OPENAI_COMPLETIONS
@@ -48,6 +50,17 @@ def test_several_chunks_of_a_known_form_in_one_read_are_told_apart(dialect: Chat
     assert [event.delta for event in events if isinstance(event, PartDelta)] == ["a", 'say "b"', "c"]
     events = decoder.feed(text(dialect, "d") + text(dialect, "e"))
     assert [event.delta for event in events if isinstance(event, PartDelta)] == ["d", "e"]
+
+
+@both
+def test_of_thousands_of_losses_the_first_are_told(dialect: ChatDialect) -> None:
+    encoder = dialect.stream_encoder(AnswerOptions())
+    encoder.encode(Started("c1", "m", 7))
+    for index in range(5000):
+        encoder.encode(PartStarted(index, Opaque("gemini", {"a": 1})))
+        encoder.encode(PartEnded(index))
+    assert len(encoder.losses) == MAX_NOTED
+    assert encoder.losses[0].path == "choices[0].parts[0]"
 
 
 @both

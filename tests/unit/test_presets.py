@@ -19,6 +19,7 @@ from headgate.core.call import Operation
 from headgate.core.errors import ConfigError
 from headgate.core.messages import ChatRequest, Message, Sampling, Text
 from headgate.core.operations import EmbedRequest, RerankRequest
+from headgate.dialects.invoke_forms import CHAT_FORMS, EMBED_FORMS
 from headgate.dialects.registry import DIALECTS
 
 CHAT, EMBED, RERANK, COUNT = Operation.CHAT, Operation.EMBED, Operation.RERANK, Operation.COUNT_TOKENS
@@ -101,7 +102,11 @@ ROWS: dict[str, Row] = {
     ),
     "bedrock": Row(
         ("bedrock-runtime.eu-central-1.amazonaws.com", 443, True),
-        {(CHAT, "converse"): "/model/up/converse", (CHAT, "invoke_anthropic"): "/model/up/invoke"},
+        {
+            (CHAT, "converse"): "/model/up/converse",
+            **dict.fromkeys(((CHAT, form) for form in CHAT_FORMS), "/model/up/invoke"),
+            **dict.fromkeys(((EMBED, form) for form in EMBED_FORMS), "/model/up/invoke"),
+        },
         bearer("AWS_BEARER_TOKEN_BEDROCK"),
         settings={"region": "eu-central-1"},
     ),

@@ -76,6 +76,7 @@ async def supervised(engine: EngineSpec) -> AsyncIterator[Supervisor]:
         yield supervisor
     finally:
         await supervisor.stop()
+    assert asyncio.all_tasks() == {asyncio.current_task()}  # nothing goes on behind it
 
 
 async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:

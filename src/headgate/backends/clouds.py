@@ -20,6 +20,8 @@ from headgate.backends.remote import Endpoint, Preset, RemoteBackend, RemoteSett
 from headgate.config.schema import ConfigPath, TargetSettings
 from headgate.core.backend import Backend
 from headgate.core.call import Operation
+from headgate.core.errors import ConfigError
+from headgate.dialects.invoke_forms import CHAT_FORMS, EMBED_FORMS, forms_of
 from headgate.dialects.openai_chat import profile as profiles
 from headgate.upstream.credentials import Credentials, EntraToken, GoogleServiceAccount, SigV4
 
@@ -70,7 +72,7 @@ class VertexSettings(RemoteSettings):
 
 
 class BedrockSettings(RemoteSettings):
-    """A target at Amazon Bedrock."""
+    """A target at Amazon Bedrock; `dialects` are those that its model takes, where its name does not tell."""
 
     region: str = Field(description="Region of AWS, `eu-central-1`.")
     profile: str | None = Field(default=None, description="Profile of the shared AWS configuration.")
@@ -148,6 +150,38 @@ def _build_azure(settings: TargetSettings, context: BuildContext) -> Backend:
     return RemoteBackend(azure_preset(settings), settings, context)
 
 
+def bedrock_preset(settings: BedrockSettings, model: str) -> Preset:
+    """With the dialects that the model takes: those that the settings name, the first of them to translate
+    into; else Converse and the body forms of the model's family; of a model that tells none, all.
+
+    Raises:
+        ConfigError: the settings name a dialect that Bedrock does not have.
+    """
+    every = {each.dialect: each for found in BEDROCK_PRESET.endpoints.values() for each in found}
+    if unknown := [name for name in settings.dialects if name not in every]:
+        raise ConfigError(
+            f"models.{model}: Bedrock has no dialect {unknown[0]!r}; dialects takes {', '.join(every)}"
+        )
+    forms = forms_of(settings.model or model)
+    told = ("converse", *forms) if CHAT_FORMS.keys() >= set(forms) else forms
+    taken = settings.dialects or (told if forms else tuple(every))
+    endpoints = {
+        operation: found
+        for operation in BEDROCK_PRESET.endpoints
+        if (
+            found := tuple(
+                every[name] for name in taken if every[name] in BEDROCK_PRESET.endpoints[operation]
+            )
+        )
+    }
+    return replace(BEDROCK_PRESET, endpoints=endpoints)
+
+
+def _build_bedrock(settings: TargetSettings, context: BuildContext) -> Backend:
+    assert isinstance(settings, BedrockSettings)
+    return RemoteBackend(bedrock_preset(settings, context.model), settings, context)
+
+
 VERTEX_PRESET = Preset(
     "vertex",
     {
@@ -161,7 +195,10 @@ VERTEX_PRESET = Preset(
 )
 BEDROCK_PRESET = Preset(
     "bedrock",
-    {Operation.CHAT: (Endpoint("converse"), Endpoint("invoke_anthropic"))},
+    {
+        Operation.CHAT: (Endpoint("converse"), *map(Endpoint, CHAT_FORMS)),
+        Operation.EMBED: tuple(map(Endpoint, EMBED_FORMS)),
+    },
     key_env=BEDROCK_KEY_ENV,
     settings=BedrockSettings,
     credentials=_bedrock_credentials,
@@ -170,4 +207,4 @@ BEDROCK_PRESET = Preset(
 
 AZURE_OPENAI = BackendType(AzureSettings, _build_azure)
 VERTEX = remote(VERTEX_PRESET)
-BEDROCK = remote(BEDROCK_PRESET)
+BEDROCK = BackendType(BedrockSettings, _build_bedrock)

@@ -21,6 +21,7 @@ from headgate.core.events import (
     DeltaField,
     Failed,
     Finished,
+    FinishReason,
     PartCited,
     PartDelta,
     PartEnded,
@@ -32,6 +33,7 @@ from headgate.core.events import (
 from headgate.core.loss import Loss
 from headgate.core.messages import JSON, Extensions
 from headgate.dialects import sse
+from headgate.dialects.answer_losses import add, note, note_sequence, note_stop
 from headgate.dialects.chunk_template import ChunkTemplate
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_errors import encode_error_body, error_from_value
@@ -254,9 +256,10 @@ class ChunkEncoder(ABC):
     def encode(self, event: ChatEvent) -> bytes:
         if self._ended:
             return b""
+        if isinstance(event, PartDelta):
+            return self._delta(event)
+        note(event, self.dialect, self.losses, keeps_thoughts=True)
         match event:
-            case PartDelta():
-                return self._delta(event)
             case PartStarted():
                 return self._part(event)
             case PartCited():
@@ -299,6 +302,10 @@ class ChunkEncoder(ABC):
     def _word(self, stop: Stop) -> str:
         """The finish reason."""
 
+    @abstractmethod
+    def _reason(self, word: str) -> FinishReason:
+        """What a finish reason says."""
+
     def _take_fields(self, extensions: Extensions) -> dict[str, JSON]:
         """Keep what goes into the last chunks; the rest is returned: fields of the answer itself."""
         extra = dict(extensions.get(self.dialect, {}))
@@ -330,15 +337,17 @@ class ChunkEncoder(ABC):
 
     def _last(self, stop: Stop) -> bytes:
         fields = self._choice_fields
-        finish = _json(self._word(stop))
+        word = self._word(stop)
+        note_sequence(stop, self.losses)
+        note_stop(stop, word, self._reason(word), self.losses)
+        finish = _json(word)
         extra = fields.get(str(stop.choice)) if isinstance(fields, dict) else None
         if isinstance(extra, dict) and extra:
             finish += b"," + _json(extra)[1:-1]
         return self._chunk(stop.choice, self.nothing, finish=finish)
 
     def _lose(self, loss: Loss) -> None:
-        if loss not in self.losses:
-            self.losses.append(loss)
+        add([loss], self.losses)
 
 
 def wire_head(wire: Mapping[str, Any]) -> tuple[str, str, int]:

@@ -71,6 +71,24 @@ _CONVERSE = {
     "top_k": "additionalModelRequestFields.top_k",
     "top_p": "inferenceConfig.topP",
 }
+_NOVA = {
+    "max_tokens": "inferenceConfig.maxTokens",
+    "reasoning": "reasoningConfig",
+    "reasoning.effort": "reasoningConfig.maxReasoningEffort",
+    "stop": "inferenceConfig.stopSequences",
+    "temperature": "inferenceConfig.temperature",
+    "tool_choice": "toolConfig.toolChoice",
+    "tools": "toolConfig.tools",
+    "top_k": "inferenceConfig.topK",
+    "top_p": "inferenceConfig.topP",
+}
+_TITAN = {
+    "max_tokens": "textGenerationConfig.maxTokenCount",
+    "stop": "textGenerationConfig.stopSequences",
+    "temperature": "textGenerationConfig.temperature",
+    "top_p": "textGenerationConfig.topP",
+}
+_COMMAND_R = {"stop": "stop_sequences", "top_k": "k", "top_p": "p"}
 
 _TERMS: Mapping[str, Mapping[str, str]] = {
     "openai_completions": _COMPLETIONS,
@@ -79,6 +97,12 @@ _TERMS: Mapping[str, Mapping[str, str]] = {
     "anthropic": _ANTHROPIC,
     "anthropic_count": _ANTHROPIC,
     "invoke_anthropic": _ANTHROPIC,
+    "invoke_chat": _OPENAI_CHAT,
+    "invoke_cohere": _COMMAND_R,
+    "invoke_cohere_embed": {"dimensions": "output_dimension"},
+    "invoke_llama": {"max_tokens": "max_gen_len"},
+    "invoke_nova": _NOVA,
+    "invoke_titan": _TITAN,
     "gemini": _GEMINI,
     "gemini_count": _GEMINI,
     "converse": _CONVERSE,

@@ -318,17 +318,19 @@ class Supervisor:
         self._idle.clear()
         self._watch_idleness()
         exited = asyncio.create_task(self._process.wait())
+        idle = asyncio.create_task(self._idle.wait())
         try:
             while not exited.done():
-                idle = asyncio.create_task(self._idle.wait())
                 await asyncio.wait({exited, idle}, return_when=asyncio.FIRST_COMPLETED)
-                idle.cancel()
-                if self._idle.is_set() and not exited.done():  # a lease taken meanwhile has cleared it
+                if self._idle.is_set() and not exited.done():
                     self._set("idle")
                     logger.info("%s is unloaded: idle for %g s", self.spec.name, self.spec.idle_unload)
                     return None
+                if idle.done():  # a lease taken meanwhile has cleared it
+                    idle = asyncio.create_task(self._idle.wait())
         finally:
             exited.cancel()
+            idle.cancel()
         self._set("restarting", "the process ended")
         if loop.time() - since >= HEALTHY_SECONDS:
             self._failures = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from time import monotonic
 
 from headgate.config.quantities import QuantityError, parse_duration
@@ -49,6 +50,11 @@ def begin(
         model = envelope.model
         route = gateway.route(model)
         patience = asked_timeout(headers, route.timeouts.total)
+        if endpoint.form is not None:
+            endpoint = endpoint.of_form(
+                endpoint.form(model, envelope.fields, route.operations, envelope.stream)
+            )
+            match = replace(match, endpoint=endpoint)
     except HeadgateError as error:
         gateway.refuse(endpoint, headers, error, client, model)
         return None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from urllib.parse import unquote, unquote_to_bytes
+
+from msgspec import Raw
 
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Operation
 from headgate.dialects.dialect import Dialect, Framing
+from headgate.dialects.invoke_forms import form_of
 from headgate.dialects.registry import dialect
 
 
@@ -22,6 +25,8 @@ class Endpoint:
         stream: does the answer stream; None where the body says so.
         stateful: answers are kept, so that requests wait for a store: not for the fast lane.
         framing: reads the wanted framing of a stream from the query and the header fields.
+        form: tells the dialect of a body, where bodies of several come on one route: by the model's name, the
+            body's fields, what the model does, and whether the answer is to stream. Raises InvalidRequest.
     """
 
     path: str
@@ -30,11 +35,16 @@ class Endpoint:
     stream: bool | None = None
     stateful: bool = False
     framing: Callable[[bytes, RawHeaders], Framing] | None = None
+    form: Callable[[str, Mapping[str, Raw], Collection[Operation], bool], str] | None = None
 
     @property
     def dialect(self) -> Dialect:
         """Imported when it is first asked for."""
         return dialect(self.speaks)
+
+    def of_form(self, speaks: str) -> Endpoint:
+        """This route, for bodies in the dialect `speaks`."""
+        return replace(self, speaks=speaks, operation=dialect(speaks).operation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +143,13 @@ HOT_ENDPOINTS = (
     Endpoint(
         "/model/{model}/converse-stream", Operation.CHAT, "converse", stream=True, framing=_bedrock_framing
     ),
-    Endpoint("/model/{model}/invoke", Operation.CHAT, "invoke_anthropic", stream=False),
+    Endpoint("/model/{model}/invoke", Operation.CHAT, "invoke_anthropic", stream=False, form=form_of),
     Endpoint(
         "/model/{model}/invoke-with-response-stream",
         Operation.CHAT,
         "invoke_anthropic",
         stream=True,
         framing=_bedrock_framing,
+        form=form_of,
     ),
 )

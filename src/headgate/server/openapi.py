@@ -316,6 +316,10 @@ _RERANK = {"model": "ranker", "query": "wine", "documents": ["a red wine", "a ca
 _RANKED = {"model": "ranker", "results": [{"index": 0, "relevance_score": 0.98}]}
 _RERANK_TEXT = "As Jina and vLLM have it: the documents by their relevance to the query, best first."
 
+_FORMS = (
+    "Bodies of Anthropic, Amazon Nova and Titan, Meta Llama, Mistral and Cohere, known by the model's id or"
+    " by the fields that they have; any model answers, whatever its upstream speaks."
+)
 _BY_PATH: Mapping[str, Description] = {
     "/v1/chat/completions": CHAT,
     "/v1/embeddings": EMBEDDINGS,
@@ -327,7 +331,8 @@ _BY_PATH: Mapping[str, Description] = {
         {"id": "resp_0123", "object": "response", "status": "completed", "model": "smollm2", "output": []},
         text=(
             "OpenAI's Responses API over any model: kept unless `store` is false, continued with"
-            " `previous_response_id`, made without its caller with `background`."
+            " `previous_response_id`, made without its caller with `background`. Where the model's upstream"
+            " keeps its answers itself, requests, answers and ids pass through as they are."
         ),
     ),
     "/v1/completions": _described(
@@ -420,18 +425,20 @@ _BY_PATH: Mapping[str, Description] = {
         "Bedrock Converse, streamed", "Bedrock", "converse_stream", _CONVERSE, None, stream=_FRAMES
     ),
     "/invoke": _described(
-        "Bedrock InvokeModel with an Anthropic body",
+        "Bedrock InvokeModel",
         "Bedrock",
         "invoke_model",
         {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100, "messages": _MESSAGES["messages"]},
         _MESSAGE,
+        text=_FORMS,
     ),
     "/invoke-with-response-stream": _described(
-        "Bedrock InvokeModel with an Anthropic body, streamed",
+        "Bedrock InvokeModel, streamed",
         "Bedrock",
         "invoke_model_with_response_stream",
         {"anthropic_version": "bedrock-2023-05-31", "max_tokens": 100, "messages": _MESSAGES["messages"]},
         None,
+        text=_FORMS,
         stream=_FRAMES,
     ),
 }

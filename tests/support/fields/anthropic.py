@@ -97,7 +97,13 @@ ROWS = (
     setting("thinking", {"type": "enabled", "budget_tokens": 2048}),
     nested("thinking", "enabled", {"type": "enabled", "budget_tokens": 2048}),
     nested("thinking", "adaptive", {"type": "adaptive"}),
-    nested("thinking", "disabled", {"type": "disabled"}),
+    Row(
+        "thinking",
+        "disabled",
+        {**BASE, "thinking": {"type": "disabled"}},
+        BASE,
+        "the model does not think anyway",
+    ),
     nested("thinking", "between_tools", {"type": "between_tools"}),
     Row(
         "thinking",

@@ -102,6 +102,7 @@ ROWS = (
             name,
             {**BASE, "toolConfig": TOOLS | {"toolChoice": {name: choice}}},
             {**BASE, "toolConfig": TOOLS},
+            "a model chooses by itself" if name == "auto" else None,
         )
         for name, choice in {"auto": {}, "any": {}, "tool": {"name": "f"}}.items()
     ),

@@ -65,7 +65,9 @@ ROWS = (
     Row("request", "messages", {**BASE, "messages": [USER, USER]}, BASE),
     setting("audio", {"voice": "alloy", "format": "mp3"}),
     setting("frequency_penalty", 0.5),
-    setting("function_call", "auto", functions=[{"name": "f", "parameters": SCHEMA}]),
+    setting(
+        "function_call", "auto", "a model chooses by itself", functions=[{"name": "f", "parameters": SCHEMA}]
+    ),
     setting("functions", [{"name": "f", "parameters": SCHEMA}]),
     setting("logit_bias", {"42": 5}),
     setting("logprobs", True),

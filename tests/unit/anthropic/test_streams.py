@@ -413,6 +413,7 @@ def test_what_a_stream_can_not_hold_is_reported_once_and_leaves_no_gap() -> None
         "content[3]",
         "content[4]",
         "content[5]",
+        "content[5]",
     ]
     assert understood(told).content[2].input == {"arguments": "free text"}  # type: ignore[union-attr]
 

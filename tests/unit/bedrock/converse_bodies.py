@@ -17,6 +17,8 @@ S3 = {"s3Location": {"uri": "s3://bucket/key", "bucketOwner": "123456789012"}}
 
 
 OPUS = "anthropic.claude-opus-4-6-v1"
+ANY = "arn:aws:bedrock:eu-west-1:1:application-inference-profile/x"
+"""A model of which nothing is known: nothing is put right for it."""
 
 
 def decode(model: str = CLAUDE, **fields: Any) -> ChatRequest:

@@ -21,7 +21,7 @@ from headgate.core.messages import (
     ToolResult,
 )
 from headgate.dialects.bedrock import encode_request
-from tests.unit.bedrock.converse_bodies import CLAUDE, OPUS, ask, decode, encode
+from tests.unit.bedrock.converse_bodies import ANY, CLAUDE, OPUS, ask, decode, encode
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,22 @@ from tests.unit.bedrock.converse_bodies import CLAUDE, OPUS, ask, decode, encode
         (OPUS, {"enabled": False}, {"thinking": {"type": "disabled"}}, None),
         (OPUS, {"enabled": True, "effort": "max"}, {"thinking": {"type": "adaptive"}}, {"effort": "max"}),
         (OPUS, {"budget_tokens": -1}, {"thinking": {"type": "adaptive"}}, None),
-        ("anthropic--claude-4.5-opus", {"effort": "low"}, None, {"effort": "low"}),
+        (OPUS, {"effort": "low"}, {"thinking": {"type": "adaptive"}}, {"effort": "low"}),
+        (OPUS, {"effort": "low", "effort_only": True}, None, {"effort": "low"}),
+        (
+            "anthropic--claude-4.5-opus",
+            {"effort": "low"},
+            {"thinking": {"type": "enabled", "budget_tokens": 1024}},
+            {"effort": "low"},
+        ),
+        (
+            "anthropic.claude-opus-4-7",
+            {"effort": "xhigh", "summary": "auto"},
+            {"thinking": {"type": "adaptive", "display": "summarized"}},
+            {"effort": "xhigh"},
+        ),
+        ("anthropic.claude-opus-5", {"effort": "max"}, None, {"effort": "max"}),
+        (ANY, {"effort": "max"}, None, {"effort": "max"}),
         (
             "amazon.nova-2-lite-v1:0",
             {"effort": "low"},
@@ -67,6 +82,10 @@ def test_reasoning_by_model_family(
         (CLAUDE, {"enabled": True}, ["reasoning.enabled"]),
         (CLAUDE, {"budget_tokens": 5}, ["reasoning.budget_tokens"]),
         (OPUS, {"effort": "minimal"}, ["reasoning.effort"]),
+        (OPUS, {"effort": "xhigh"}, ["reasoning.effort"]),
+        ("anthropic.claude-opus-4-7", {"budget_tokens": 2000}, ["reasoning.budget_tokens"]),
+        ("anthropic.claude-opus-5-5", {"enabled": False}, ["reasoning.enabled"]),
+        ("anthropic.claude-3-5-sonnet-20241022-v2:0", {"budget_tokens": 2000}, ["reasoning.budget_tokens"]),
         ("amazon.nova-2-lite-v1:0", {"budget_tokens": 5}, ["reasoning.budget_tokens"]),
         ("amazon.nova-2-lite-v1:0", {"enabled": True}, ["reasoning.enabled"]),
         ("openai.gpt-oss-120b-1:0", {"enabled": False}, ["reasoning.enabled"]),
@@ -141,6 +160,20 @@ def test_an_effort_becomes_no_budget_where_the_model_would_refuse_it(
     told = json.loads(body).get("additionalModelRequestFields", {}).get("thinking")
     assert told == (None if budget is None else {"type": "enabled", "budget_tokens": budget})
     assert "reasoning.effort" in [loss.path for loss in losses]
+
+
+def test_what_a_claude_refuses_is_not_sent() -> None:
+    asked = ask(
+        sampling=Sampling(max_tokens=200_000, temperature=0.2, top_p=0.5, top_k=3),
+        tools=(Tool("f"),),
+        tool_choice=ToolChoice("required"),
+    )
+    body, losses = encode_request(asked, model="anthropic.claude-sonnet-5-5")
+    wire = json.loads(body)
+    assert wire["inferenceConfig"] == {"maxTokens": 128_000}
+    assert wire["toolConfig"]["toolChoice"] == {"auto": {}}
+    assert "additionalModelRequestFields" not in wire
+    assert [loss.path for loss in losses] == ["tool_choice", "temperature", "top_p", "top_k", "max_tokens"]
 
 
 def test_a_budget_becomes_an_effort_where_a_model_knows_only_these() -> None:

@@ -299,7 +299,7 @@ def test_what_has_no_place_in_an_answer_is_reported() -> None:
     encoder = StreamEncoder(AnswerOptions())
     for event in unfold(result):
         encoder.encode(event)
-    lost = {"candidates[0].stop_sequence", "usage.cache_write_tokens"}
+    lost = {"choices[0].stop.sequence", "usage.cache_write_tokens"}
     assert {loss.path for loss in plain} == {loss.path for loss in encoder.losses} == lost
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.dialects.answer_losses import unplaced
 from headgate.dialects.anthropic.message_decoder import SEALED_DATA
 from headgate.dialects.anthropic.vocabulary import (
     DIRECT,
@@ -82,10 +83,8 @@ def opening_block(part: Part) -> tuple[dict[str, Any] | None, str | None]:
             return head | own(part.extensions), None
         case Opaque(dialect=dialect, value=value) if dialect == NAME and isinstance(value, dict):
             return dict(value), None
-        case Opaque():
-            return None, f"a block that only {part.dialect} understands"
         case _:
-            return None, f"an answer has no {type(part).__name__.lower()} in this dialect"
+            return None, unplaced(part)
 
 
 def citation_forms(part: Text) -> tuple[list[dict[str, Any]], str | None]:

@@ -13,6 +13,7 @@ from headgate.core.events import Started
 from headgate.core.loss import Loss
 from headgate.core.messages import Part, Reasoning, Refusal, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
+from headgate.dialects.answer_losses import FREE_FORM, note_all, note_citation, note_stop
 from headgate.dialects.anthropic.answer_blocks import (
     citation_forms,
     opaque_text,
@@ -98,6 +99,7 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
         Loss(f"choices[{choice.index}]", "the dialect gives one answer to a request")
         for choice in result.choices[1:]
     ]
+    note_all(result, NAME, losses)
     extra = own(result.extensions)
     usage_form = extra.pop("usage", None)
     wire: dict[str, Any] = {
@@ -114,11 +116,13 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
     if result.choices:
         choice = result.choices[0]
         wire["content"] = _content(choice, losses)
-        wire["stop_reason"] = stop_to_wire(
+        wire["stop_reason"] = word = stop_to_wire(
             choice.stop,
             called=any(isinstance(part, ToolCall) for part in choice.parts),
             refused=any(isinstance(part, Refusal) for part in choice.parts),
         )
+        if "stop_reason" not in extra:
+            note_stop(choice.stop, word, stop_from_wire(word, None).reason, losses)
         wire["stop_sequence"] = choice.stop.sequence
     form = usage_form if isinstance(usage_form, dict) else {}
     wire["usage"] = {**_USAGE, **usage_to_wire(result.usage or Usage(), form)}
@@ -132,6 +136,8 @@ def _content(choice: Choice, losses: list[Loss]) -> list[dict[str, Any]]:
     for index, part in enumerate(choice.parts):
         block, reasons = _block(part)
         losses += [Loss(f"content[{index}]", reason) for reason in reasons]
+        for citation in part.citations if isinstance(part, Text) else ():
+            note_citation(citation, NAME, f"content[{index}]", ("source",), losses)
         if block is not None:
             kind = block.get("type")
             required = _REQUIRED.get(kind, {}) if isinstance(kind, str) else {}
@@ -164,4 +170,6 @@ def _block(part: Part) -> tuple[dict[str, Any] | None, list[str]]:
         case ToolCall():
             block["input"], readable = input_from_arguments(part.arguments)
             reason = None if readable else UNREADABLE_ARGUMENTS
+            if part.kind != "function":
+                return block, [FREE_FORM, *([reason] if reason else [])]
     return block, [reason] if reason else []

@@ -23,14 +23,17 @@ from headgate.core.events import (
 )
 from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Opaque, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.dialects.answer_losses import FREE_FORM, note, note_citation, note_stop
 from headgate.dialects.anthropic.answer_blocks import UNSPANNED, opaque_text, opening_block
 from headgate.dialects.anthropic.errors import encode_error_body
 from headgate.dialects.anthropic.usage import usage_to_wire
 from headgate.dialects.anthropic.vocabulary import (
+    NAME,
     UNREADABLE_ARGUMENTS,
     citation_to_wire,
     input_from_arguments,
     own,
+    stop_from_wire,
     stop_to_wire,
 )
 from headgate.dialects.dialect import AnswerOptions
@@ -96,6 +99,8 @@ class StreamEncoder:
     def encode(self, event: ChatEvent) -> bytes:
         if self._ended:
             return b""
+        if not isinstance(event, PartDelta):
+            note(event, NAME, self.losses)
         match event:
             case PartDelta():
                 return self._delta(event)
@@ -172,6 +177,7 @@ class StreamEncoder:
             case ToolCall(kind="function", arguments=arguments):
                 self._hold_text(block, arguments)
             case ToolCall(arguments=arguments):
+                self._lose(f"content[{block.index}]", FREE_FORM)
                 block.late["input"] = [arguments]
             case Opaque(value={"input": dict(value)}):
                 block.held.append(_DELTAS[ToolCall] + _json(_json(value).decode()) + b"}")
@@ -182,6 +188,7 @@ class StreamEncoder:
 
     def _hold_citation(self, block: _Block, citation: Citation) -> None:
         form = citation_to_wire(citation)
+        note_citation(citation, NAME, f"content[{block.index}]", ("source",), self.losses)
         if form is None:
             self._lose(f"content[{block.index}]", "a citation without an address has no form in this dialect")
             return
@@ -245,7 +252,7 @@ class StreamEncoder:
             del self._blocks[self._current.index]
             self._current = None
             if self._blocks:
-                out.append(self._begin(self._blocks[min(self._blocks)]))
+                out.append(self._begin(next(iter(self._blocks.values()))))
         return b"".join(out)
 
     def _close(self, block: _Block) -> bytes:
@@ -255,9 +262,10 @@ class StreamEncoder:
         if isinstance(part, Reasoning):
             out = self._close_reasoning(block, part)
         elif isinstance(part, ToolCall) and "input" in block.late:
-            value, _ = input_from_arguments("".join(block.late["input"]))
+            value, readable = input_from_arguments("".join(block.late["input"]))
             block.held.append(_DELTAS[ToolCall] + _json(_json(value).decode()) + b"}")
-            self._lose(f"content[{block.index}]", UNREADABLE_ARGUMENTS)
+            if not readable:
+                self._lose(f"content[{block.index}]", UNREADABLE_ARGUMENTS)
         out += self._say(block)
         if block.number >= 0:
             stop = b'{"type":"content_block_stop","index":%d}' % block.number
@@ -284,6 +292,10 @@ class StreamEncoder:
         extra = self._late | own(event.extensions)
         stop = event.stops[0] if event.stops else Stop("other")
         word = stop_to_wire(stop, called=self._called, refused=self._refused)
+        for other in event.stops[1:]:
+            self._lose(f"choices[{other.choice}]", "the dialect gives one answer to a request")
+        if "stop_reason" not in extra:
+            note_stop(stop, word, stop_from_wire(word, None).reason, self.losses)
         top = {key: extra.pop(key) for key in _TOP_FIELDS & extra.keys()}
         last = {
             "type": "message_delta",

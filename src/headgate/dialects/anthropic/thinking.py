@@ -68,6 +68,8 @@ def settle(request: ChatRequest, family: Family, origin: str, losses: list[Loss]
     else:
         thinking, effort = _on(asked, options, effort, family, origin, losses)
     told = Settled(thinking, effort, request.sampling, choice)
+    if _shown(options) and not told.thinks:
+        losses.append(Loss("reasoning.summary", "a summary is shown only where thinking is asked for"))
     told.sampling = _sampling(request.sampling, family, told.thinks, losses)
     return told
 
@@ -80,6 +82,10 @@ def room(settled: Settled, options: ReasoningOptions | None, family: Family) -> 
         budget = (settled.thinking or {}).get("budget_tokens")
         thoughts = BUDGETS.get(word, BUDGETS["high"]) if budget is None else budget
     return min(DEFAULT_MAX_TOKENS + thoughts, family.max_tokens or DEFAULT_MAX_TOKENS + thoughts)
+
+
+def _shown(options: ReasoningOptions) -> bool:
+    return options.summary not in (None, "none")
 
 
 def _effort(options: ReasoningOptions, family: Family, losses: list[Loss]) -> str | None:
@@ -128,10 +134,7 @@ def _on(
 ) -> tuple[dict[str, Any] | None, str | None]:
     explicit = bool(options.enabled) or options.budget_tokens is not None
     by_word = options.effort is not None and not options.effort_only and family.unasked is False
-    shown = (options.summary or "none") != "none"
-    if not (explicit or by_word or (shown and family.unasked)):
-        if shown:
-            losses.append(Loss("reasoning.summary", "a summary is shown only where thinking is asked for"))
+    if not (explicit or by_word or (_shown(options) and family.unasked)):
         return None, effort
     path = f"reasoning.{'budget_tokens' if options.budget_tokens else 'enabled' if explicit else 'effort'}"
     if not family.modes:
@@ -145,7 +148,7 @@ def _on(
         losses.append(Loss(path, why))
         return None, effort
     losses += told
-    if shown:
+    if _shown(options):
         thinking["display"] = "summarized"
     return thinking, effort
 

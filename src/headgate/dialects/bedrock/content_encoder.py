@@ -22,6 +22,7 @@ from headgate.core.messages import (
     ToolCall,
     ToolResult,
 )
+from headgate.dialects.answer_losses import FREE_FORM
 from headgate.dialects.bedrock.citations import citation_to_wire
 from headgate.dialects.bedrock.media import DocumentNames, media_block
 from headgate.dialects.bedrock.vocabulary import (
@@ -43,11 +44,13 @@ class ContentEncoder:
         losses: added to.
         for_caller: the blocks are an answer, so that reasoning of any origin is handed out, sealed where it
             is not Bedrock's own; for an upstream only its own goes back.
+        documents: they have a place.
     """
 
-    def __init__(self, losses: list[Loss], for_caller: bool = False) -> None:
+    def __init__(self, losses: list[Loss], for_caller: bool = False, *, documents: bool = True) -> None:
         self._losses = losses
         self._for_caller = for_caller
+        self._documents = documents
         self._names = DocumentNames()
         self._list_word = "content"
 
@@ -80,7 +83,8 @@ class ContentEncoder:
                 return part.value
             self._lose(path, f"a block that only {part.dialect} understands")
             return None
-        self._losses += foreign_losses(part.extensions, path)
+        if not self._for_caller:  # of an answer's, `answer_losses` tells
+            self._losses += foreign_losses(part.extensions, path)
         match part:
             case Text():
                 return self._text(part, path)
@@ -125,6 +129,9 @@ class ContentEncoder:
         return written
 
     def _media(self, part: Media, path: str) -> dict[str, Any] | None:
+        if part.kind == "file" and not self._documents:
+            self._lose(path, "the dialect has no documents")
+            return None
         block = media_block(part, path, self._names, self._losses)
         if block is None:
             return None
@@ -136,7 +143,10 @@ class ContentEncoder:
 
     def _call(self, part: ToolCall, path: str) -> dict[str, Any]:
         value = _json(part.arguments or "{}")
-        if value is _NO_JSON:
+        if part.kind != "function" and self._for_caller:
+            self._lose(path, FREE_FORM)
+            value = {"input": part.arguments}
+        elif value is _NO_JSON:
             self._lose(f"{path}.arguments", "they are not JSON: sent as a text under the name 'input'")
             value = {"input": part.arguments}
         use = {"toolUseId": self._id(part.id), "name": part.name, "input": value}

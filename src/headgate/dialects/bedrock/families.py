@@ -6,13 +6,14 @@ Source: Amazon Bedrock user guide, "Inference request parameters and response fi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 from headgate.core.loss import Loss
 from headgate.core.messages import ReasoningOptions
-from headgate.dialects.efforts import BUDGETS, effort_of
+from headgate.dialects.anthropic import profile as claude
+from headgate.dialects.efforts import effort_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,44 +25,20 @@ class Family:
         top_k: where `top_k` stands; empty: nowhere.
         reasoning: `thinking` {type, budget_tokens}; `reasoningConfig` {type, maxReasoningEffort};
             `reasoning_effort`; or none of these.
-        efforts: words that say how hard to think; empty: the model is told a budget only, or nothing.
-        budgets: tokens for effort words, where the model takes a budget only; empty: it may not think at all.
+        efforts: words that say how hard to think.
         system_turns: takes system messages among the turns.
+        claude: what a Claude model takes.
     """
 
     models: re.Pattern[str]
     top_k: tuple[str, ...] = ()
     reasoning: Literal["thinking", "reasoningConfig", "reasoning_effort"] | None = None
     efforts: tuple[str, ...] = ()
-    budgets: Mapping[str, int] = field(default_factory=dict)
     system_turns: bool = False
+    claude: claude.Family | None = None
 
-
-MIN_BUDGET = 1024
-"""Tokens; Claude takes no smaller thinking budget."""
-
-_CLAUDE_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 
 FAMILIES: tuple[Family, ...] = (
-    # From Opus 4.8 on, and from the fifth generation of the others.
-    Family(
-        re.compile(r"claude-(?:opus-4-[89]|[a-z]+-[5-9]|4\.[89]-opus|[5-9])"),
-        ("top_k",),
-        "thinking",
-        _CLAUDE_EFFORTS,
-        system_turns=True,
-    ),
-    # Opus from 4.5, the others from 4.6: these take `outputConfig.effort` and think adaptively.
-    Family(
-        re.compile(r"claude-(?:opus-4-[5-7]|[a-z]+-4-[6-9]|4\.5-opus|4\.[6-9])"),
-        ("top_k",),
-        "thinking",
-        _CLAUDE_EFFORTS,
-    ),
-    # From 3.7 on: these think by a budget only.
-    Family(
-        re.compile(r"claude-(?:3[-.]7|[a-z]+-4|4(?:\.[0-5])?-[a-z])"), ("top_k",), "thinking", budgets=BUDGETS
-    ),
     Family(re.compile(r"claude|anthropic"), ("top_k",), "thinking"),
     Family(re.compile(r"nova"), ("inferenceConfig", "topK"), "reasoningConfig", ("low", "medium", "high")),
     Family(re.compile(r"openai|gpt-oss"), (), "reasoning_effort", ("low", "medium", "high")),
@@ -69,13 +46,19 @@ FAMILIES: tuple[Family, ...] = (
     Family(re.compile(r"cohere|command-r"), ("k",)),
     Family(re.compile(r"meta\.|llama|titan|deepseek|jamba"), ()),
 )
-UNKNOWN = Family(re.compile(""), ("top_k",), "thinking", _CLAUDE_EFFORTS)
+UNKNOWN = Family(re.compile(""), ("top_k",), "thinking", claude=claude.UNKNOWN)
 """For names that tell nothing (an inference profile's ARN): what a Claude model takes."""
 
 
+@lru_cache(maxsize=1024)
 def family_of(model: str) -> Family:
+    """The row for a model; that of Claude with what its models differ in."""
     name = model.lower()
-    return next((family for family in FAMILIES if family.models.search(name)), UNKNOWN)
+    found = next((family for family in FAMILIES if family.models.search(name)), UNKNOWN)
+    if found is not FAMILIES[0]:
+        return found
+    known = claude.ANTHROPIC.for_model(name)
+    return replace(found, claude=known, system_turns=known.system_turns and known is not claude.UNKNOWN)
 
 
 def take_top_k(family: Family, extra: dict[str, Any]) -> int | None:
@@ -133,7 +116,7 @@ def _take_thinking(extra: dict[str, Any]) -> ReasoningOptions:
     kind = thinking["type"]
     rest = {key: value for key, value in thinking.items() if key != "type"}
     budget = rest.pop("budget_tokens") if type(rest.get("budget_tokens")) is int else None
-    if budget is not None and (kind != "enabled" or budget < MIN_BUDGET):
+    if budget is not None and (kind != "enabled" or budget < claude.MIN_BUDGET):
         return ReasoningOptions()  # the model's to judge
     if budget is None and kind == "enabled":
         return ReasoningOptions()
@@ -161,10 +144,8 @@ def _put_back(extra: dict[str, Any], key: str, rest: dict[str, Any]) -> None:
         del extra[key]
 
 
-def put_reasoning(
-    family: Family, options: ReasoningOptions, wire: dict[str, Any], losses: list[Loss]
-) -> dict[str, Any]:
-    """The additional fields that `options` need; for Claude the effort goes to `wire["outputConfig"]`."""
+def put_reasoning(family: Family, options: ReasoningOptions, losses: list[Loss]) -> dict[str, Any]:
+    """The additional fields that `options` need, for other models than Claude."""
     if options.summary is not None:
         losses.append(Loss("reasoning.summary", "the dialect has no such setting"))
     effort = options.effort
@@ -176,10 +157,6 @@ def put_reasoning(
     if effort is not None and effort not in family.efforts:
         losses.append(Loss("reasoning.effort", "the model takes no such effort word"))
         effort = None
-    if family.reasoning == "thinking":
-        if effort is not None:
-            wire.setdefault("outputConfig", {})["effort"] = effort
-        return _thinking(family, options, losses)
     why = "the model takes no budget for reasoning"
     if family.reasoning == "reasoning_effort" and (word := effort_of(options)) in family.efforts:
         effort = effort or word
@@ -191,22 +168,6 @@ def put_reasoning(
     if options.enabled is False or (options.enabled and effort is None):
         losses.append(Loss("reasoning.enabled", "the model's reasoning can't be switched"))
     return {} if effort is None else {"reasoning_effort": effort}
-
-
-def _thinking(family: Family, options: ReasoningOptions, losses: list[Loss]) -> dict[str, Any]:
-    budget = options.budget_tokens
-    if options.enabled is False or budget == 0:
-        return {"thinking": {"type": "disabled"}}
-    if budget is not None and budget > 0:
-        if budget < MIN_BUDGET:
-            losses.append(Loss("reasoning.budget_tokens", f"sent as {MIN_BUDGET}, the least that is taken"))
-        return {"thinking": {"type": "enabled", "budget_tokens": max(budget, MIN_BUDGET)}}
-    if not options.enabled and budget is None:
-        return {}
-    if family.efforts:  # a negative budget leaves it to the model
-        return {"thinking": {"type": "adaptive"}}
-    losses.append(Loss("reasoning.enabled", "the model thinks only with a budget of tokens"))
-    return {}
 
 
 def _config(enabled: bool | None, effort: str | None, losses: list[Loss]) -> dict[str, Any]:

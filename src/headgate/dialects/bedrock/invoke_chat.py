@@ -175,11 +175,13 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
 
 
 class StreamDecoder(openai_chat.StreamDecoder):
-    """OpenAI's, with Mistral's names for the same."""
+    """OpenAI's, with Mistral's names for the same. Bedrock's count of tokens is its last word."""
 
     @override
     def _chunk(self, chunk: dict[str, Any], events: list[ChatEvent]) -> None:
         super()._chunk(_as_openais(chunk), events)
+        if METRICS in chunk and self._choices and all(each.finished for each in self._choices.values()):
+            self._finish(events, done=True)
 
     @override
     def _whole(self, body: bytes) -> ChatResult:

@@ -140,7 +140,8 @@ def _note_end(stop: Stop, word: str, form: Form, losses: list[Loss]) -> None:
 
 
 class StreamDecoder(SseAnswerDecoder):
-    """An upstream's events. The answer is whole with the word for its end; counts may follow it."""
+    """An upstream's events. The answer is whole with the word for its end, over with the counts beside it or
+    behind it, if there are any."""
 
     def __init__(self, form: Form) -> None:
         super().__init__()
@@ -166,6 +167,8 @@ class StreamDecoder(SseAnswerDecoder):
         if found.word is not None:
             self._stop = stop_from_word(found.word, self._form)
             self._extensions = _rest(event.data, self._form)
+        if self._stop is not None and found.usage is not None:
+            self._run_out(events)
 
     def _say(self, text: str, events: list[ChatEvent]) -> None:
         if not self._started:

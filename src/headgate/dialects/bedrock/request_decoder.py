@@ -273,7 +273,7 @@ def _reasoning(
 ) -> ReasoningOptions | None:
     options = take_reasoning(family, extra)
     if effort is not None and options.effort is None and family.reasoning == "thinking":
-        options = replace(options, effort=effort)
+        options = replace(options, effort=effort, effort_only=options == ReasoningOptions())
     elif effort is not None:  # to a family that is told elsewhere: the model's to judge
         kept["outputConfig"] = {**kept.get("outputConfig", {}), "effort": effort}
     return None if options == ReasoningOptions() else options

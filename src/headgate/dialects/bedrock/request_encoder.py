@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest, Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
+from headgate.dialects.anthropic.thinking import settle
 from headgate.dialects.bedrock.content_encoder import ContentEncoder, cache_point, has_tool_blocks, placed
-from headgate.dialects.bedrock.families import family_of, put_reasoning, put_top_k
-from headgate.dialects.bedrock.thinking import reasoning_for
-from headgate.dialects.bedrock.vocabulary import foreign_losses, merged, own
+from headgate.dialects.bedrock.families import Family, family_of, put_reasoning, put_top_k
+from headgate.dialects.bedrock.vocabulary import NAME, foreign_losses, merged, own
 from headgate.dialects.json_bodies import encode
 
 _TIERS = frozenset({"priority", "default", "flex", "reserved"})
@@ -26,32 +27,50 @@ def encode_request(request: ChatRequest, *, model: str | None = None) -> tuple[b
         request: what to ask.
         model: the upstream's name for the model; it tells the family (`headgate.dialects.bedrock.families`).
     """
-    losses = foreign_losses(request.extensions, "")
+    losses: list[Loss] = []
+    wire, extra = write_request(request, family_of(model or request.model), losses)
+    if extra:
+        wire["additionalModelRequestFields"] = extra
+    return encode(merged(wire, own(request.extensions))), losses
+
+
+def write_request(
+    request: ChatRequest, family: Family, losses: list[Loss], *, documents: bool = True
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of a request, without what the caller's own dialect kept, and those for the model alone.
+
+    Args:
+        documents: the upstream takes them.
+    """
+    losses += foreign_losses(request.extensions, "")
     wire: dict[str, Any] = {}
-    family = family_of(model or request.model)
-    _Turns(losses, family.system_turns).put(request.messages, wire)
+    extra: dict[str, Any] = {}
+    _Turns(losses, family.system_turns, documents).put(request.messages, wire)
+    if family.claude is not None:
+        told = settle(request, family.claude, NAME, losses)
+        request = replace(request, sampling=told.sampling, tool_choice=told.choice, reasoning=None)
+        extra = {} if told.thinking is None else {"thinking": told.thinking}
+        if told.effort is not None:
+            wire["outputConfig"] = {"effort": told.effort}
     _put_tools(request, wire, losses)
     _put_inference_config(request.sampling, wire, losses)
     if request.response_format is not None:
         _put_response_format(request.response_format, wire, losses)
-    extra: dict[str, Any] = {}
     if request.reasoning is not None:
-        extra = put_reasoning(family, reasoning_for(family, request, losses), wire, losses)
+        extra = put_reasoning(family, request.reasoning, losses)
     put_top_k(family, request.sampling.top_k, extra, losses)
-    if extra:
-        wire["additionalModelRequestFields"] = extra
     _put_metadata(request, wire, losses)
     _put_service_tier(request.service_tier, wire, losses)
-    return encode(merged(wire, own(request.extensions))), losses
+    return wire, extra
 
 
 class _Turns:
     """Messages as turns of alternating roles: the user's turn takes tool results too."""
 
-    def __init__(self, losses: list[Loss], system_turns: bool) -> None:
+    def __init__(self, losses: list[Loss], system_turns: bool, documents: bool) -> None:
         self._losses = losses
         self._system_turns = system_turns
-        self._encoder = ContentEncoder(losses)
+        self._encoder = ContentEncoder(losses, documents=documents)
         self._turns: list[dict[str, Any]] = []
         self._moved: list[dict[str, Any]] | None = None
         """The content of the last turn as long as it holds nothing but moved system messages."""
@@ -226,7 +245,7 @@ def _put_response_format(wanted: ResponseFormat, wire: dict[str, Any], losses: l
     if wanted.description is not None:
         body["description"] = wanted.description
     structure = {"jsonSchema": body | own(wanted.extensions)}
-    wire["outputConfig"] = {"textFormat": {"type": "json_schema", "structure": structure}}
+    wire.setdefault("outputConfig", {})["textFormat"] = {"type": "json_schema", "structure": structure}
 
 
 def _put_metadata(request: ChatRequest, wire: dict[str, Any], losses: list[Loss]) -> None:

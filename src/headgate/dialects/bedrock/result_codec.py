@@ -10,10 +10,13 @@ from headgate.core.call import Usage
 from headgate.core.errors import InvalidRequest, StreamBroken
 from headgate.core.loss import Loss
 from headgate.core.result import ChatResult, Choice
+from headgate.dialects.answer_losses import note_all, note_stop
 from headgate.dialects.bedrock.content_decoder import decode_blocks
 from headgate.dialects.bedrock.content_encoder import ContentEncoder, numbered
 from headgate.dialects.bedrock.errors import exception_from_event
 from headgate.dialects.bedrock.vocabulary import (
+    CACHE_FIELDS,
+    NAME,
     extended,
     merged,
     own,
@@ -66,9 +69,16 @@ def decode_result(body: bytes) -> ChatResult:
     )
 
 
-def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, list[Loss]]:
-    """The answer's body, and what of the answer has no place in it. Of several choices the first is told."""
+def encode_result(
+    result: ChatResult, options: AnswerOptions, *, cache_fields: tuple[str, str] = CACHE_FIELDS
+) -> tuple[bytes, list[Loss]]:
+    """The answer's body, and what of the answer has no place in it. Of several choices the first is told.
+
+    Args:
+        cache_fields: what the counts of tokens read from and written to the cache are called.
+    """
     losses = usage_losses(result.usage)
+    note_all(result, NAME, losses)
     content: list[dict[str, Any]] = []
     word = "end_turn"
     for choice in result.choices:
@@ -78,6 +88,7 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
             continue
         content = ContentEncoder(losses, for_caller=True).blocks(numbered(choice.parts, f"{path}.parts"))
         word = word_from_stop(choice.stop)
+        note_stop(choice.stop, word, stop_from_word(word).reason, losses)
         if choice.stop.sequence is not None:
             losses.append(Loss(f"{path}.stop.sequence", "the dialect does not tell which sequence was hit"))
         if choice.logprobs is not None:
@@ -86,6 +97,6 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
         "metrics": {"latencyMs": 0},
         "output": {"message": {"content": content, "role": "assistant"}},
         "stopReason": word,
-        "usage": usage_to_wire(result.usage or Usage()),
+        "usage": usage_to_wire(result.usage or Usage(), cache_fields),
     }
     return msgspec.json.encode(merged(wire, own(result.extensions))), losses

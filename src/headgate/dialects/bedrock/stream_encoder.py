@@ -25,16 +25,18 @@ from headgate.core.events import (
 from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Media, Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.dialects import eventstream
+from headgate.dialects.answer_losses import FREE_FORM, note, note_stop
 from headgate.dialects.bedrock.citations import citation_to_wire
 from headgate.dialects.bedrock.errors import encode_error_body, stream_error_type
 from headgate.dialects.bedrock.media import format_of
 from headgate.dialects.bedrock.vocabulary import (
+    CACHE_FIELDS,
     NAME,
-    foreign_losses,
     merged,
     own,
     sealed_redaction,
     sealed_signature,
+    stop_from_word,
     usage_losses,
     usage_to_wire,
     word_from_stop,
@@ -66,9 +68,13 @@ class StreamEncoder:
 
     A block begins with the first thing that it says. After a failure the open block ends and an exception
     follows, but no `messageStop`.
+
+    Args:
+        cache_fields: what the counts of tokens read from and written to the cache are called.
     """
 
-    def __init__(self, options: AnswerOptions) -> None:
+    def __init__(self, options: AnswerOptions, *, cache_fields: tuple[str, str] = CACHE_FIELDS) -> None:
+        self._cache_fields = cache_fields
         self.losses: list[Loss] = []
         self._frames = options.framing != "sse"
         self._ended = False
@@ -78,6 +84,7 @@ class StreamEncoder:
         self._part: Part = Text("")
         self._signature: list[str] = []
         self._data: list[str] = []
+        self._free: list[str] | None = None
         self._block: int | None = None
         self._blocks = 0
         self._text_prefix = b""
@@ -87,6 +94,8 @@ class StreamEncoder:
     def encode(self, event: ChatEvent) -> bytes:
         if self._ended:
             return b""
+        if not isinstance(event, PartDelta):
+            note(event, NAME, self.losses)
         match event:
             case PartDelta() | PartStarted() | PartCited() | PartEnded():
                 if event.choice:
@@ -146,10 +155,8 @@ class StreamEncoder:
 
     def _open(self, part: Part) -> bytes:
         self._part = part
-        self._signature, self._data = [], []
+        self._signature, self._data, self._free = [], [], None
         path = self._path()
-        if not isinstance(part, Opaque):
-            self.losses += foreign_losses(part.extensions, path)
         match part:
             case Text() | Refusal():
                 if isinstance(part, Refusal):
@@ -163,6 +170,9 @@ class StreamEncoder:
                     {"toolUse": {"name": part.name, "toolUseId": part.id}},
                     {"toolUse": own(part.extensions).get("toolUse") or {}},
                 )
+                if part.kind != "function":
+                    self._lose(path, FREE_FORM)
+                    self._free = []
                 return self._begin(use) + (self._arguments(part.arguments) if part.arguments else b"")
             case Reasoning():
                 return self._reasoning_text(part.text) if part.text else b""
@@ -214,6 +224,9 @@ class StreamEncoder:
         return self._block_delta(b'"citation":' + _json(wire))
 
     def _arguments(self, text: str) -> bytes:
+        if self._free is not None:  # a text that is no JSON becomes so when it is whole
+            self._free.append(text)
+            return b""
         return self._block_delta(b'"toolUse":{"input":' + _json(text) + b"}")
 
     def _reasoning_text(self, text: str) -> bytes:
@@ -223,6 +236,9 @@ class StreamEncoder:
         out = b""
         if isinstance(self._part, Reasoning):
             out = self._opaque(self._part)
+        if self._free is not None:
+            text, self._free = "".join(self._free), None
+            out = self._arguments(_json({"input": text}).decode())
         if self._block is not None:
             out += self._write("contentBlockStop", b'{"contentBlockIndex":%d}' % self._block)
             self._block = None
@@ -286,10 +302,12 @@ class StreamEncoder:
         if stop.sequence is not None:
             self._lose("choices[0].stop.sequence", "the dialect does not tell which sequence was hit")
         self.losses += usage_losses(self._usage)
-        last: dict[str, Any] = {"stopReason": word_from_stop(stop)}
+        word = word_from_stop(stop)
+        note_stop(stop, word, stop_from_word(word).reason, self.losses)
+        last: dict[str, Any] = {"stopReason": word}
         if "additionalModelResponseFields" in self._extra:
             last["additionalModelResponseFields"] = self._extra.pop("additionalModelResponseFields")
-        metadata = {"metrics": {"latencyMs": 0}, "usage": usage_to_wire(self._usage)}
+        metadata = {"metrics": {"latencyMs": 0}, "usage": usage_to_wire(self._usage, self._cache_fields)}
         return self._write("messageStop", _json(last)) + self._write(
             "metadata", _json(merged(metadata, self._extra))
         )

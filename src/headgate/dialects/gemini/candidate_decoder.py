@@ -59,6 +59,7 @@ class CandidateDecoder:
                 logprobs = None
         if logprobs is not None:
             self._grow(Text(""), "", logprobs, events)
+        self._add_up(candidate.get("logprobsResult"))
         word = candidate.get("finishReason")
         if isinstance(word, str) and word not in ("", "FINISH_REASON_UNSPECIFIED"):
             self.finished = True
@@ -80,7 +81,7 @@ class CandidateDecoder:
             if isinstance(part, Text) and not part.extensions:
                 self._grow(Text(""), part.text, logprobs, events)
                 return bool(part.text) or logprobs is not None
-            if isinstance(part, Reasoning) and part.signature is None and not part.extensions:
+            if isinstance(part, Reasoning) and not (part.signature or part.data or part.extensions):
                 self._grow(Reasoning(), part.text, None, events)
                 return False
         placed = False
@@ -145,6 +146,13 @@ class CandidateDecoder:
         if not any(key in self.extra for key in _CITING):
             return False
         return sum(1 for _ in citations_from_wire(self.extra, "")) > self._cited
+
+    def _add_up(self, result: object) -> None:
+        """The sum that the vendor gives with its log probabilities, of all chunks."""
+        added = result.get("logProbabilitySum") if isinstance(result, dict) else None
+        if isinstance(added, int | float):
+            before = self.extra.get("logprobsResult", {}).get("logProbabilitySum", 0)
+            self.extra["logprobsResult"] = {"logProbabilitySum": before + added}
 
     def _note(self, candidate: dict[str, Any]) -> None:
         """Keep other fields; lists of citations that come bit by bit grow, the rest is replaced."""

@@ -62,8 +62,6 @@ def citations_to_wire(citations: Iterable[Citation], text: str) -> list[dict[str
     """Other vendors' citations, as those of `citationMetadata`."""
     wire: list[dict[str, Any]] = []
     for citation in citations:
-        if NAME in citation.extensions:
-            continue
         fields = {
             "startIndex": None if citation.start is None else len(text[: citation.start].encode()),
             "endIndex": None if citation.end is None else len(text[: citation.end].encode()),

@@ -24,6 +24,7 @@ def decode_contents(items: list[object], path: str) -> list[Message]:
     """
     decoder = PartDecoder(ToolCalls("request"))
     messages: list[Message] = []
+    turn: _ModelTurn | None = None
     count = 0
     for index, item in enumerate(items):
         fields = ProtoFields.of(item, f"{path}[{index}]")
@@ -34,24 +35,18 @@ def decode_contents(items: list[object], path: str) -> list[Message]:
         if count > MAX_ITEMS:
             raise wrong_value(path, f"they have more than {MAX_ITEMS:,} parts in all")
         extensions = extended(fields.rest())
+        if turn is not None and (role != "model" or extensions):
+            messages.append(turn.message())
+            turn = None
         if role != "model":
             messages += _user(parts, paths, extensions, fields.path)
-        elif messages and messages[-1].role == "assistant" and not extensions:
-            last = messages[-1]
-            whole, places = (*last.parts, *parts), (*last.part_paths, *paths)
-            messages[-1] = replace(last, parts=whole, part_paths=places)
-        else:
-            messages.append(
-                Message(
-                    "assistant",
-                    tuple(parts),
-                    extensions=extensions,
-                    path=fields.path,
-                    content="parts",
-                    part_paths=tuple(paths),
-                )
-            )
-    return [_joined(message) if message.role == "assistant" else message for message in messages]
+            continue
+        if turn is None:
+            turn = _ModelTurn(fields.path, extensions)
+        turn.add(parts, paths)
+    if turn is not None:
+        messages.append(turn.message())
+    return messages
 
 
 def decode_parts(fields: ProtoFields, decoder: PartDecoder) -> tuple[list[Part], list[str]]:
@@ -94,29 +89,59 @@ def _user(parts: list[Part], paths: list[str], extensions: Extensions, path: str
     return messages
 
 
-def _joined(message: Message) -> Message:
-    """The pieces in which a model's text and thoughts were streamed, put together.
+class _ModelTurn:
+    """The parts of one turn of the model; the pieces in which its text and thoughts were streamed are joined.
 
     Nothing is joined to what this vendor signed: a signature is good only where it stood. Another vendor's
     signature comes at the end of the thought that it signs, in a thought without text.
     """
-    joined: list[Part] = []
-    paths: list[str] = []
-    growable = False
-    for part, path in zip(message.parts, message.part_paths, strict=True):
-        signed = bool(joined) and _signs_next(joined[-1])
-        plain = isinstance(part, Text | Reasoning) and not part.extensions and not signed
-        grown = _grown(joined[-1], part) if growable and plain else None
-        if grown is not None:
-            joined[-1] = grown
-        elif not plain or not _empty(part):
-            joined.append(part)
-            paths.append(path)
-            growable = plain
-    return replace(message, parts=tuple(joined) or (Text(""),), part_paths=tuple(paths))
+
+    def __init__(self, path: str, extensions: Extensions) -> None:
+        self._path = path
+        self._extensions = extensions
+        self._parts: list[Part] = []
+        self._paths: list[str] = []
+        self._pieces: list[str] = []
+        """Texts of the last part, where it can grow; the part itself holds the last of them."""
+
+    def add(self, parts: list[Part], paths: list[str]) -> None:
+        for part, path in zip(parts, paths, strict=True):
+            last = self._parts[-1] if self._parts else None
+            if not isinstance(part, Text | Reasoning) or part.extensions or _signs_next(last):
+                self._settle()
+                self._append(part, path)
+            elif self._pieces and _continues(last, part):
+                self._parts[-1] = part
+                self._pieces.append(part.text)
+            elif not _empty(part):
+                self._settle()
+                self._append(part, path)
+                self._pieces = [part.text]
+
+    def message(self) -> Message:
+        self._settle()
+        return Message(
+            "assistant",
+            tuple(self._parts) or (Text(""),),
+            extensions=self._extensions,
+            path=self._path,
+            content="parts",
+            part_paths=tuple(self._paths),
+        )
+
+    def _append(self, part: Part, path: str) -> None:
+        self._parts.append(part)
+        self._paths.append(path)
+
+    def _settle(self) -> None:
+        """The last part grows no more."""
+        last = self._parts[-1] if self._parts else None
+        if len(self._pieces) > 1 and isinstance(last, Text | Reasoning):
+            self._parts[-1] = replace(last, text="".join(self._pieces))
+        self._pieces = []
 
 
-def _signs_next(part: Part) -> bool:
+def _signs_next(part: Part | None) -> bool:
     return isinstance(part, Reasoning) and part.origin == NAME and not part.text and not part.extensions
 
 
@@ -124,12 +149,10 @@ def _empty(part: Part) -> bool:
     return isinstance(part, Text | Reasoning) and not part.text and getattr(part, "origin", None) is None
 
 
-def _grown(before: Part, part: Part) -> Part | None:
-    """Both as one; None where they are two."""
-    if isinstance(before, Text) and isinstance(part, Text):
-        return Text(before.text + part.text)
-    if not isinstance(before, Reasoning) or not isinstance(part, Reasoning) or before.origin is not None:
-        return None
-    if part.origin is None or (part.origin != NAME and not part.text and not part.redacted):
-        return replace(part, text=before.text + part.text)
-    return None
+def _continues(before: Part | None, part: Text | Reasoning) -> bool:
+    """The part is more of the one before, and ends it with its signature if it has one."""
+    if not isinstance(before, Reasoning) or not isinstance(part, Reasoning):
+        return isinstance(before, Text) and isinstance(part, Text)
+    if before.origin is not None:
+        return False
+    return part.origin is None or (part.origin != NAME and not part.text and not part.redacted)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -36,6 +38,13 @@ _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _IMAGE_STARTS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a", b"RIFF")
 
 
+@dataclass(slots=True)
+class _Call:
+    id: str
+    name: str
+    answered: bool = False
+
+
 class ToolCalls:
     """The tool calls of one conversation, or of one answer: gives ids, and finds the call of a result.
 
@@ -46,14 +55,19 @@ class ToolCalls:
     def __init__(self, seed: str) -> None:
         self._seed = seed
         self._count = 0
-        self._waiting: list[ToolCall] = []
+        self._in_order: deque[_Call] = deque()
+        self._by_id: dict[str, deque[_Call]] = {}
+        self._by_name: dict[str, deque[_Call]] = {}
 
     def given(self, call_id: str | None, name: str, arguments: str) -> str:
         """The id of the next call: its own, or one that is made."""
         self._count += 1
         if not call_id:
             call_id = made_id(self._seed, self._count, name, arguments)
-        self._waiting.append(ToolCall(call_id, name, ""))
+        call = _Call(call_id, name)
+        self._in_order.append(call)
+        self._by_id.setdefault(call_id, deque()).append(call)
+        self._by_name.setdefault(name, deque()).append(call)
         return call_id
 
     def answered(self, call_id: str | None, name: str | None) -> tuple[str, str | None]:
@@ -61,9 +75,14 @@ class ToolCalls:
 
         The name is None where no call fits: the id is then the result's own, or one that is made.
         """
-        for call in self._waiting:
-            if call.id == call_id if call_id else name in (None, call.name):
-                self._waiting.remove(call)
+        if call_id:
+            row = self._by_id.get(call_id)
+        else:
+            row = self._in_order if name is None else self._by_name.get(name)
+        while row:
+            call = row.popleft()
+            if not call.answered:
+                call.answered = True
                 return call.id, call.name
         self._count += 1
         return call_id or made_id(self._seed, self._count, name), None

@@ -215,7 +215,8 @@ class PartEncoder:
             self._lose(f"{path}.cache_control", "the target caches prompts by itself")
 
     def _foreign(self, extensions: Extensions, path: str) -> None:
-        self._losses += foreign_losses(extensions, path)
+        if not self._for_caller:  # of an answer's, `answer_losses` tells
+            self._losses += foreign_losses(extensions, path)
 
     def _lose(self, path: str, reason: str) -> None:
         loss = Loss(path, reason)

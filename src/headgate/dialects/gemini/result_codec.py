@@ -13,13 +13,14 @@ from headgate.core.fold import fold
 from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Text
 from headgate.core.result import ChatResult, Choice
+from headgate.dialects.answer_losses import note_all, note_citation, note_sequence, note_stop, untitled
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.gemini.citations import citations_to_wire, logprobs_to_wire
 from headgate.dialects.gemini.errors import error_within
 from headgate.dialects.gemini.part_encoder import PartEncoder
 from headgate.dialects.gemini.stream_decoder import AnswerDecoder
 from headgate.dialects.gemini.usage import usage_to_wire
-from headgate.dialects.gemini.vocabulary import own, word_from_stop
+from headgate.dialects.gemini.vocabulary import NAME, own, stop_from_word, word_from_stop
 
 CACHE_WRITES = Loss("usage.cache_write_tokens", "the dialect does not count what was written to a cache")
 
@@ -53,6 +54,7 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
         StreamBroken: the model called a tool with arguments that are not a JSON object.
     """
     losses: list[Loss] = []
+    note_all(result, NAME, losses)
     extra = own(result.extensions)
     fields, counts = object_of(extra.pop("candidates", None)), object_of(extra.pop("usageMetadata", None))
     blocked = bool(object_of(extra.get("promptFeedback")).get("blockReason"))
@@ -93,19 +95,23 @@ def _candidate(choice: Choice, fields: Mapping[str, Any], losses: list[Loss]) ->
 
 def finish_fields(stop: Stop, citations: Iterable[Citation], text: str, losses: list[Loss]) -> dict[str, Any]:
     """What ends a candidate: finish reason, index, and other vendors' citations of `text`."""
-    if stop.sequence is not None:
-        reason = "the dialect does not tell which stop sequence was hit"
-        losses.append(Loss(f"candidates[{stop.choice}].stop_sequence", reason))
-    wire: dict[str, Any] = {"finishReason": word_from_stop(stop), "index": stop.choice}
-    if foreign := citations_to_wire(citations, text):
-        wire["citationMetadata"] = {"citations": foreign}
+    note_sequence(stop, losses)
+    word = word_from_stop(stop)
+    note_stop(stop, word, stop_from_word(word, 0, stop.reason == "tool_calls").reason, losses)
+    wire: dict[str, Any] = {"finishReason": word, "index": stop.choice}
+    foreign = [each for each in citations if NAME not in each.extensions]
+    for each in foreign:
+        note_citation(each, NAME, f"candidates[{stop.choice}]", untitled(each), losses)
+    if foreign:
+        wire["citationMetadata"] = {"citations": citations_to_wire(foreign, text)}
     return wire
 
 
 def _merged_logprobs(choice: Choice, fields: Mapping[str, Any]) -> dict[str, Any]:
     if choice.logprobs is None:
         return dict(fields)
-    return {"logprobsResult": logprobs_to_wire(choice.logprobs), **fields}
+    told = logprobs_to_wire(choice.logprobs) | object_of(fields.get("logprobsResult"))
+    return {**fields, "logprobsResult": told}
 
 
 def object_of(value: object) -> dict[str, Any]:

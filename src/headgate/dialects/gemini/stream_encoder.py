@@ -22,13 +22,14 @@ from headgate.core.events import (
 from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Part, Reasoning, Refusal, Text
 from headgate.dialects import sse
+from headgate.dialects.answer_losses import note
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.gemini.citations import logprobs_to_wire
 from headgate.dialects.gemini.errors import encode_error_body
 from headgate.dialects.gemini.part_encoder import PartEncoder, Wire
 from headgate.dialects.gemini.result_codec import CACHE_WRITES, finish_fields, object_of
 from headgate.dialects.gemini.usage import usage_to_wire
-from headgate.dialects.gemini.vocabulary import NAME, foreign_losses, own, stream_json
+from headgate.dialects.gemini.vocabulary import NAME, own, stream_json
 
 
 @dataclass(slots=True)
@@ -92,6 +93,8 @@ class StreamEncoder:
                 part.sent = True
                 lead, self._lead = self._lead, b",\r\n" if self._array else b"data: "
                 return b"%b%b%b%b" % (lead, part.ahead, stream_json(event.delta), part.behind)
+        if not isinstance(event, PartDelta):
+            note(event, NAME, self.losses)
         try:
             return self._encode(event)
         except HeadgateError as error:
@@ -175,7 +178,6 @@ class StreamEncoder:
         if isinstance(part, Refusal):
             candidate.encoder.encode(replace(part, text=""), opened.path)
         text: str = getattr(part, "text", "")
-        self.losses += foreign_losses(getattr(part, "extensions", {}), opened.path)
         return self.encode(PartDelta(event.index, text, choice)) if text else b""
 
     def _streams(self, part: Part, candidate: _Candidate) -> bool:

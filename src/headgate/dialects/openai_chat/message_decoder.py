@@ -23,10 +23,10 @@ from headgate.dialects.openai_chat.caching import hinted, take_hint
 from headgate.dialects.openai_chat.payloads import check_base64, check_image
 from headgate.dialects.openai_chat.reasoning import (
     GEMINI,
+    CallSignatures,
     Detail,
     decode_details,
     plain_text,
-    signature_in,
     signature_of_call,
 )
 from headgate.dialects.openai_chat.vocabulary import NAME, extended
@@ -64,12 +64,14 @@ class MessageDecoder:
                 return Message(asking, parts, name, extended(fields.rest()), fields.path)
 
     def _assistant(self, fields: Fields, index: int) -> Message:
-        details = decode_details(fields.items("reasoning_details") or [], fields.param("reasoning_details"))
+        signatures = CallSignatures(
+            decode_details(fields.items("reasoning_details") or [], fields.param("reasoning_details"))
+        )
         calls: list[tuple[Part, str]] = []
         for number, call in enumerate(fields.items("tool_calls") or ()):
             body = Fields.of(call, f"{fields.param('tool_calls')}[{number}]")
-            calls += [(part, body.path) for part in _signed_call(body, details)]
-        placed = _thoughts(fields, details)
+            calls += [(part, body.path) for part in _signed_call(body, signatures)]
+        placed = _thoughts(fields, signatures.rest())
         content = fields.take("content")
         if content is not None:
             path = fields.param("content")
@@ -247,12 +249,12 @@ def split_data_url(url: str, param: str) -> tuple[str | None, str | None]:
     return found[1], data
 
 
-def _signed_call(fields: Fields, details: list[Detail]) -> list[Part]:
+def _signed_call(fields: Fields, signatures: CallSignatures) -> list[Part]:
     """A call, after the signature that it came with: in Google's place for it, or among the details."""
     rest = fields.rest()
     google = signature_of_call(rest)
     call = _tool_call(fields)
-    signed = signature_in(details, call.id)
+    signed = signatures.take(call.id)
     if google is not None:
         signed = Reasoning(signature=google, origin=GEMINI)
     return [call] if signed is None else [signed, call]

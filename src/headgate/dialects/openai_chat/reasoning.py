@@ -11,8 +11,9 @@ extensions, `type` always. Parts of another dialect's upstream have their opaque
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from headgate.core.messages import Extensions, Part, Reasoning, ToolCall
@@ -163,6 +164,9 @@ class Detail:
     index: int | None = None
     begins: bool = True
     """False: sealed data without the name of its origin goes with the text before it."""
+    more: list[Reasoning] = field(default_factory=list)
+    """The next fragments, until `settle()`."""
+    signed: bool = False
 
     def continues(self, other: Detail) -> bool:
         """Whether this is the next fragment of `other`: clients that only collect deltas send them so."""
@@ -172,11 +176,37 @@ class Detail:
             and self.index is not None
             and self.index == other.index
             and self.id in (None, other.id)
-            and not (other.part.signature and self.part.text)
+            and not (other.signed and self.part.text)
         )
 
     def completes(self, other: Detail) -> bool:
         return not self.begins and other.kind in (TEXT, SUMMARY) and other.part.signature is None
+
+    def add(self, fragment: Detail) -> None:
+        self.more.append(fragment.part)
+        self.signed = self.signed or fragment.signed
+
+    def settle(self) -> None:
+        """Put the fragments together: texts and signatures in a row, of other fields the first."""
+        first, fragments = self.part, [self.part, *self.more]
+        origin, extensions = first.origin, first.extensions
+        kept: dict[str, Any] | None = None
+        for fragment in self.more:
+            before, origin = origin, fragment.origin or origin
+            if origin in (None, NAME):
+                kept = own(extensions) if kept is None else kept
+                for key, value in fragment.extensions.get(NAME, {}).items():
+                    kept.setdefault(key, value)
+            elif origin != before:
+                extensions, kept = fragment.extensions, None
+        self.part = replace(
+            first,
+            text="".join([each.text for each in fragments]),
+            signature="".join([each.signature or "" for each in fragments]) or None,
+            origin=origin,
+            extensions=extensions if kept is None else {NAME: kept},
+        )
+        self.more = []
 
 
 def decode_details(items: list[Any], path: str) -> list[Detail]:
@@ -184,28 +214,23 @@ def decode_details(items: list[Any], path: str) -> list[Detail]:
     details: list[Detail] = []
     for number, item in enumerate(items):
         detail = _detail(Fields.of(item, f"{path}[{number}]"), item)
+        detail.signed = bool(detail.part.signature)
         last = details[-1] if details else None
         if last is not None and detail.continues(last):
-            details[-1] = replace(last, part=_joined(last.part, detail.part))
-        elif last is not None and detail.completes(last):
+            last.add(detail)
+            continue
+        if last is not None and last.more:
+            last.settle()
+        if last is not None and detail.completes(last):
             whole = replace(detail.part, text=last.part.text, redacted=False)
             if last.part.origin == whole.origin:
                 whole = replace(whole, extensions=last.part.extensions)
-            details[-1] = replace(last, part=whole)
+            details[-1] = replace(last, part=whole, signed=detail.signed)
         else:
             details.append(detail)
+    if details and details[-1].more:
+        details[-1].settle()
     return details
-
-
-def _joined(first: Reasoning, second: Reasoning) -> Reasoning:
-    signature = (first.signature or "") + (second.signature or "")
-    origin = second.origin or first.origin
-    if origin in (None, NAME):
-        extensions: Extensions = {NAME: own(second.extensions) | own(first.extensions)}
-    else:
-        extensions = first.extensions if first.origin == origin else second.extensions
-    text = first.text + second.text
-    return replace(first, text=text, signature=signature or None, origin=origin, extensions=extensions)
 
 
 def _detail(fields: Fields, item: dict[str, Any]) -> Detail:
@@ -249,13 +274,30 @@ def _with_opaque(
     return replace(part, data=opaque, redacted=what == "redacted")
 
 
-def signature_in(details: list[Detail], call_id: str) -> Reasoning | None:
-    """The part that signs the call, taken out of `details`."""
-    for number, detail in enumerate(details):
-        if detail.kind == ENCRYPTED and detail.id == call_id and is_opaque(detail.part):
-            part = details.pop(number).part
-            return replace(part, signature=part.signature or part.data, data=None, redacted=False)
-    return None
+class CallSignatures:
+    """The details of a message of which some sign its calls."""
+
+    def __init__(self, details: list[Detail]) -> None:
+        self._details = details
+        self._by_id: dict[str, deque[int]] = {}
+        self._taken: set[int] = set()
+        for number, detail in enumerate(details):
+            if detail.kind == ENCRYPTED and detail.id is not None and is_opaque(detail.part):
+                self._by_id.setdefault(detail.id, deque()).append(number)
+
+    def take(self, call_id: str) -> Reasoning | None:
+        """The part that signs the call, if there is one; it signs no other."""
+        numbers = self._by_id.get(call_id)
+        if not numbers:
+            return None
+        number = numbers.popleft()
+        self._taken.add(number)
+        part = self._details[number].part
+        return replace(part, signature=part.signature or part.data, data=None, redacted=False)
+
+    def rest(self) -> list[Detail]:
+        """The details that sign no call."""
+        return [detail for number, detail in enumerate(self._details) if number not in self._taken]
 
 
 class DetailTracker:

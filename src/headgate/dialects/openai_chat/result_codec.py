@@ -22,6 +22,14 @@ from headgate.core.messages import (
     ToolResult,
 )
 from headgate.core.result import ChatResult, Choice
+from headgate.dialects.answer_losses import (
+    note_all,
+    note_citation,
+    note_sequence,
+    note_stop,
+    unplaced,
+    untitled,
+)
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chat.choice_decoder import ChoiceDecoder
 from headgate.dialects.openai_chat.message_encoder import encode_call
@@ -39,6 +47,7 @@ from headgate.dialects.openai_chat.vocabulary import (
     NAME,
     citation_to_wire,
     own,
+    stop_from_word,
     word_from_stop,
 )
 from headgate.dialects.openai_chunks import KNOWN_FIELDS, finished, usage_reported, wire_head
@@ -110,15 +119,19 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
 
 def _losses(result: ChatResult) -> list[Loss]:
     found: list[Loss] = []
+    note_all(result, NAME, found, keeps_thoughts=True)
     for choice in result.choices:
+        word = word_from_stop(choice.stop)
+        note_sequence(choice.stop, found)
+        note_stop(choice.stop, word, stop_from_word(word, 0).reason, found)
         for index, part in enumerate(choice.parts):
             path = f"choices[{choice.index}].parts[{index}]"
+            for citation in part.citations if isinstance(part, Text) else ():
+                note_citation(citation, NAME, path, untitled(citation), found)
             if isinstance(part, Reasoning) and is_opaque(part) and not is_detailed(part):
                 found.append(Loss(path, NO_ORIGIN))
-            elif isinstance(part, Opaque) and part.dialect != NAME:
-                found.append(Loss(path, f"only {part.dialect} has this block"))
-            elif isinstance(part, Media | ToolResult):
-                found.append(Loss(path, f"an answer has no {type(part).__name__.lower()} in this dialect"))
+            elif isinstance(part, Media | ToolResult) or (isinstance(part, Opaque) and part.dialect != NAME):
+                found.append(Loss(path, unplaced(part)))
     return found
 
 

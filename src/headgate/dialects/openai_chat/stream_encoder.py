@@ -8,14 +8,30 @@ from typing import Any, ClassVar
 import msgspec
 from typing_extensions import override
 
-from headgate.core.events import Finished, PartCited, PartDelta, PartEnded, PartStarted, Started, Stop
+from headgate.core.events import (
+    Finished,
+    FinishReason,
+    PartCited,
+    PartDelta,
+    PartEnded,
+    PartStarted,
+    Started,
+    Stop,
+)
 from headgate.core.loss import Loss
-from headgate.core.messages import Opaque, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.core.messages import Citation, Opaque, Part, Reasoning, Refusal, Text, ToolCall
+from headgate.dialects.answer_losses import note_citation, unplaced, untitled
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chat.message_encoder import encode_call
 from headgate.dialects.openai_chat.reasoning import GEMINI, sign_call
 from headgate.dialects.openai_chat.thought_encoder import Thought, ThoughtEncoder
-from headgate.dialects.openai_chat.vocabulary import NAME, citation_to_wire, own, word_from_stop
+from headgate.dialects.openai_chat.vocabulary import (
+    NAME,
+    citation_to_wire,
+    own,
+    stop_from_word,
+    word_from_stop,
+)
 from headgate.dialects.openai_chunks import ChunkEncoder
 
 _TEXT_FIELDS: Mapping[type[Part], str] = {Text: "content", Refusal: "refusal"}
@@ -72,7 +88,7 @@ class StreamEncoder(ChunkEncoder):
             case Text(text=text, citations=citations):
                 fields: dict[str, Any] = {"content": text} if text else {}
                 if citations:
-                    fields["annotations"] = [citation_to_wire(each) for each in citations]
+                    fields["annotations"] = [self._annotation(event, each) for each in citations]
             case Reasoning():
                 return out + self._thought(event, part)
             case Refusal(text=text):
@@ -82,8 +98,7 @@ class StreamEncoder(ChunkEncoder):
             case Opaque(dialect=dialect, value=value) if dialect == NAME and isinstance(value, dict):
                 fields = value
             case _:
-                kind = type(part).__name__.lower()
-                self._lose(_loss(event, f"the dialect's streams have no place for a {kind} part"))
+                self._lose(_loss(event, unplaced(part)))
                 fields = {}
         self._parts[choice, event.index] = (part, 0)
         return out + (self._chunk(choice, _json(fields)) if fields else b"")
@@ -97,7 +112,12 @@ class StreamEncoder(ChunkEncoder):
 
     @override
     def _cite(self, event: PartCited) -> bytes:
-        return self._chunk(event.choice, _json({"annotations": [citation_to_wire(event.citation)]}))
+        return self._chunk(event.choice, _json({"annotations": [self._annotation(event, event.citation)]}))
+
+    def _annotation(self, event: PartStarted | PartCited, citation: Citation) -> dict[str, Any]:
+        path = f"choices[{event.choice}].parts[{event.index}]"
+        note_citation(citation, NAME, path, untitled(citation), self.losses)
+        return citation_to_wire(citation)
 
     @override
     def _end_part(self, event: PartEnded) -> bytes:
@@ -158,6 +178,10 @@ class StreamEncoder(ChunkEncoder):
     @override
     def _word(self, stop: Stop) -> str:
         return word_from_stop(stop)
+
+    @override
+    def _reason(self, word: str) -> FinishReason:
+        return stop_from_word(word, 0).reason
 
 
 def _loss(event: PartStarted | PartEnded, reason: str) -> Loss:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from headgate.core.loss import Loss
 from headgate.core.messages import JSON
 
 
@@ -42,6 +43,16 @@ def _alternatives(value: object) -> list[JSON]:
     if not isinstance(value, dict):
         return []
     return [{"token": token, "logprob": score, "bytes": _bytes(token)} for token, score in value.items()]
+
+
+_TOLD = frozenset({"token", "logprob", "bytes", "top_logprobs"})
+
+
+def losses_of(entries: Sequence[JSON], choice: int) -> list[Loss]:
+    """Fields of token entries that have no place here."""
+    names = {key for entry in entries if isinstance(entry, dict) for key in entry.keys() - _TOLD}
+    path = f"choices[{choice}].logprobs"
+    return [Loss(f"{path}.{name}", "the dialect has no such field") for name in sorted(names)]
 
 
 def entries_to_wire(entries: Sequence[JSON], offset: int = 0) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from headgate.core.events import FinishReason, Stop
 from headgate.core.loss import Loss
 from headgate.core.messages import Part, Refusal, Text
 from headgate.core.result import ChatResult, Choice
+from headgate.dialects.answer_losses import note_all, note_sequence, note_stop, unplaced
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chunks import KNOWN_FIELDS, wire_head
-from headgate.dialects.openai_completions.logprobs import entries_from_wire, entries_to_wire
+from headgate.dialects.openai_completions.logprobs import entries_from_wire, entries_to_wire, losses_of
 from headgate.dialects.openai_completions.request_codec import NAME
 from headgate.dialects.openai_errors import error_from_value
 from headgate.dialects.openai_usage import usage_from_wire, usage_rest, usage_to_wire
@@ -51,7 +52,7 @@ def loss_of_part(part: Part, path: str) -> Loss | None:
         return Loss(f"{path}.citations", "the dialect has no citations") if part.citations else None
     if isinstance(part, Refusal):
         return Loss(path, "a refusal is told as any other text")
-    return Loss(path, f"a {type(part).__name__.lower()} part has no place in this dialect")
+    return Loss(path, unplaced(part))
 
 
 def decode_result(body: bytes) -> ChatResult:
@@ -105,6 +106,7 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
     extra: dict[str, Any] = dict(result.extensions.get(NAME, {}))
     fields, usage_fields = extra.pop("choices", None), extra.pop("usage", None)
     losses: list[Loss] = []
+    note_all(result, NAME, losses)
     wire: dict[str, Any] = {
         "id": result.id if options.id is None else options.id,
         "object": OBJECT,
@@ -126,9 +128,13 @@ def _encode_choice(choice: Choice, losses: list[Loss]) -> dict[str, Any]:
     for index, part in enumerate(choice.parts):
         loss = loss_of_part(part, f"choices[{choice.index}].parts[{index}]")
         losses += [loss] if loss else []
+    losses += losses_of(choice.logprobs or (), choice.index)
+    word = word_from_stop(choice.stop)
+    note_sequence(choice.stop, losses)
+    note_stop(choice.stop, word, stop_from_word(word, 0).reason, losses)
     return {
         "text": "".join(part.text for part in choice.parts if isinstance(part, Text | Refusal)),
         "index": choice.index,
         "logprobs": None if choice.logprobs is None else entries_to_wire(choice.logprobs),
-        "finish_reason": word_from_stop(choice.stop),
+        "finish_reason": word,
     }

@@ -7,14 +7,19 @@ from typing import ClassVar
 import msgspec
 from typing_extensions import override
 
-from headgate.core.events import PartCited, PartDelta, PartEnded, PartStarted, Stop
+from headgate.core.events import FinishReason, PartCited, PartDelta, PartEnded, PartStarted, Stop
 from headgate.core.loss import Loss
 from headgate.core.messages import Refusal, Text
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chunks import ChunkEncoder
-from headgate.dialects.openai_completions.logprobs import entries_to_wire
+from headgate.dialects.openai_completions.logprobs import entries_to_wire, losses_of
 from headgate.dialects.openai_completions.request_codec import NAME
-from headgate.dialects.openai_completions.result_codec import OBJECT, loss_of_part, word_from_stop
+from headgate.dialects.openai_completions.result_codec import (
+    OBJECT,
+    loss_of_part,
+    stop_from_word,
+    word_from_stop,
+)
 
 _json = msgspec.json.encode
 
@@ -65,6 +70,8 @@ class StreamEncoder(ChunkEncoder):
             wire = entries_to_wire(event.logprobs, offset)
             self._offsets[event.choice] = offset + sum(map(len, wire["tokens"]))
             logprobs = _json(wire)
+            for loss in losses_of(event.logprobs, event.choice):
+                self._lose(loss)
         return self._chunk(event.choice, _json(event.delta), logprobs)
 
     @override
@@ -81,3 +88,7 @@ class StreamEncoder(ChunkEncoder):
     @override
     def _word(self, stop: Stop) -> str:
         return word_from_stop(stop)
+
+    @override
+    def _reason(self, word: str) -> FinishReason:
+        return stop_from_word(word, 0).reason

@@ -91,6 +91,11 @@ class PartWriter:
         self.template = b""
         item.open_parts += 1
 
+    @property
+    def weighs(self) -> bool:
+        """Its tokens' log probabilities have a place."""
+        return False
+
     def open(self) -> bytes:
         return b""
 
@@ -134,6 +139,11 @@ class TextWriter(PartWriter):
         self._part |= extra
         place = self._place()
         self.template = delta_template(f"response.{self._kind}.delta", place, tail)
+
+    @property
+    @override
+    def weighs(self) -> bool:
+        return self._kind == "output_text"
 
     def _place(self) -> dict[str, Any]:
         return self.item.place | {"content_index": self._index}

@@ -15,7 +15,13 @@ from headgate.core.result import ChatResult
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_responses.output_reader import OutputReader
 from headgate.dialects.openai_responses.stream_encoder import StreamEncoder, echo_of
-from headgate.dialects.openai_responses.vocabulary import NAME, error_within, stop_from_wire, usage_from_wire
+from headgate.dialects.openai_responses.vocabulary import (
+    NAME,
+    error_within,
+    stop_from_wire,
+    usage_from_wire,
+    usage_rest,
+)
 
 _KNOWN = frozenset(
     {
@@ -69,7 +75,8 @@ def ended(response: Mapping[str, Any], reader: OutputReader, events: list[ChatEv
     reader.finish(response.get("output"), events)
     usage = usage_from_wire(response.get("usage"))
     if usage is not None:
-        events.append(UsageReported(usage))
+        rest = usage_rest(response.get("usage"))
+        events.append(UsageReported(usage, {NAME: {"usage": rest}} if rest else {}))
     stop = stop_from_wire(response.get("status"), response.get("incomplete_details"), reader.called)
     extra = {
         key: value

@@ -22,7 +22,8 @@ from headgate.core.events import (
     UsageReported,
 )
 from headgate.core.loss import Loss
-from headgate.core.messages import Media, Opaque, Reasoning, Refusal, Text, ToolCall
+from headgate.core.messages import Extensions, Media, Opaque, Reasoning, Refusal, Text, ToolCall
+from headgate.dialects.answer_losses import note, note_citation, note_sequence, note_stop, unplaced, untitled
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_responses.output_writer import (
     CallWriter,
@@ -42,6 +43,7 @@ from headgate.dialects.openai_responses.vocabulary import (
     incomplete_reason,
     mint_item_id,
     own,
+    stop_from_wire,
     usage_to_wire,
 )
 
@@ -116,6 +118,7 @@ class StreamEncoder:
         self._echo = echo_of({}) if echo is None else dict(echo)
         self._frames = Frames()
         self._usage = Usage()
+        self._usage_rest: dict[str, Any] = {}
         self._counted = False
         self._items: list[Item] = []
         self._parts: dict[int, PartWriter] = {}
@@ -143,7 +146,11 @@ class StreamEncoder:
                 frames.sequence = number + 1
                 writer.pieces.append(event.delta)
                 return writer.template % (number, _json(event.delta))
-        return b"" if self._ended else self._other(event)
+        if self._ended:
+            return b""
+        if not isinstance(event, PartDelta):
+            note(event, NAME, self.losses)
+        return self._other(event)
 
     def begin(self, identity: str, model: str, created: int, queued: bool = False) -> bytes:
         """`response.created`, and `response.queued` for an answer whose turn has yet to come.
@@ -187,7 +194,7 @@ class StreamEncoder:
             case UsageReported():
                 self._usage = self._usage.merged(event.usage)
                 self._counted = True
-                self._extra |= own(event.extensions)
+                self._extra |= self._own(event.extensions)
                 return b""
             case Finished():
                 return self._finish(event)
@@ -209,8 +216,15 @@ class StreamEncoder:
                 event.created if options.created is None else options.created,
             )
         assert self.response is not None
-        self.response |= own(event.extensions) | {"status": "in_progress"}
+        self.response |= self._own(event.extensions) | {"status": "in_progress"}
         return out + self._lifecycle("response.in_progress")
+
+    def _own(self, extensions: Extensions) -> dict[str, Any]:
+        """This dialect's fields of the answer; those of its usage are kept until that is written."""
+        fields = own(extensions)
+        rest = fields.pop("usage", None)
+        self._usage_rest |= rest if isinstance(rest, dict) else {}
+        return fields
 
     def _open(self, event: PartStarted) -> bytes:
         part, index = event.part, event.index
@@ -235,9 +249,7 @@ class StreamEncoder:
                 self._parts[index] = PartWriter(item)
                 return out
             case _:
-                whose = f" of {part.dialect}" if isinstance(part, Opaque) else ""
-                kind = type(part).__name__.lower()
-                self._lose(f"parts[{index}]", f"an answer has no place for a {kind} part{whose}")
+                self._lose(f"choices[0].parts[{index}]", unplaced(part))
                 return b""
 
     def _next(self) -> tuple[str, int]:
@@ -268,7 +280,8 @@ class StreamEncoder:
         if part.text:
             out += writer.grow(part.text)
         if isinstance(part, Text):
-            out += b"".join(writer.cite(citation) or b"" for citation in part.citations)
+            for citation in part.citations:
+                out += self._cite(PartCited(index, citation))
         return out
 
     def _open_reasoning(self, part: Reasoning, index: int) -> bytes:
@@ -284,6 +297,8 @@ class StreamEncoder:
         writer = self._parts.get(event.index)
         if writer is None:
             return b""
+        if event.logprobs is not None and not writer.weighs:
+            self._lose(f"choices[0].parts[{event.index}].logprobs", "only texts have log probabilities")
         out = writer.delta(event)
         if out and event.field == "text":
             self._plain[event.index] = writer
@@ -292,8 +307,10 @@ class StreamEncoder:
     def _cite(self, event: PartCited) -> bytes:
         writer = self._parts.get(event.index)
         cited = None if writer is None else writer.cite(event.citation)
+        path, names = f"choices[0].parts[{event.index}]", untitled(event.citation)
+        note_citation(event.citation, NAME, path, names, self.losses)
         if cited is None:
-            self._lose(f"parts[{event.index}].citations", "only texts have annotations")
+            self._lose(f"choices[0].parts[{event.index}].citations", "only texts have annotations")
         return cited or b""
 
     def _close(self, index: int, status: str = "completed") -> bytes:
@@ -303,7 +320,10 @@ class StreamEncoder:
             return b""
         out = writer.close()
         if isinstance(writer, ReasoningWriter) and writer.unsealable:
-            self._lose(f"parts[{index}].signature", "opaque reasoning of unknown origin can't be handed on")
+            self._lose(
+                f"choices[0].parts[{index}].signature",
+                "opaque reasoning of unknown origin can't be handed on",
+            )
         return out + writer.item.settle(status)
 
     def _close_all(self, status: str) -> bytes:
@@ -312,13 +332,23 @@ class StreamEncoder:
 
     def _finish(self, event: Finished) -> bytes:
         stop = next((stop for stop in event.stops if stop.choice == 0), Stop("other"))
-        if stop.reason == "pause":
-            self._lose("choices[0].stop", "the dialect can't say that the answer is only paused")
+        for other in event.stops:
+            if other.choice:
+                self._lose(f"choices[{other.choice}]", "the dialect gives one answer")
         reason = incomplete_reason(stop, self._refused)
+        self._note_end(stop, reason)
         out = self._close_all("completed" if reason is None else "incomplete")
-        self._extra |= own(event.extensions)
+        self._extra |= self._own(event.extensions)
         details = {} if reason is None else {"incomplete_details": {"reason": reason}}
         return out + self._end("completed" if reason is None else "incomplete", details)
+
+    def _note_end(self, stop: Stop, reason: str | None) -> None:
+        note_sequence(stop, self.losses)
+        if stop.reason == "refusal" and self._refused:
+            return  # a part of the answer says so
+        status = "completed" if reason is None else "incomplete"
+        read = stop_from_wire(status, {"reason": reason}, stop.reason == "tool_calls")
+        note_stop(stop, reason or status, read.reason, self.losses)
 
     def _fail(self, error: HeadgateError) -> bytes:
         """The error twice: within `error` clients' libraries raise it, flat is how the API documents it."""
@@ -344,7 +374,7 @@ class StreamEncoder:
         self._ended = True
         assert self.response is not None
         output = [item.wire for item in self._items]
-        usage = usage_to_wire(self._usage) if self._counted else None
+        usage = usage_to_wire(self._usage, self._usage_rest) if self._counted else None
         self.response |= self._extra
         self.response |= {"status": status, "output": output, "usage": usage, **details}
 

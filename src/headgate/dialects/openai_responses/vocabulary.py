@@ -135,9 +135,27 @@ def usage_from_wire(value: object) -> Usage | None:
     return Usage(sent, received, cached, write, thought)
 
 
-def usage_to_wire(usage: Usage) -> dict[str, Any]:
-    """All counts are numbers in this dialect: what nobody counted is 0."""
-    return {
+_DETAILS: Mapping[str, frozenset[str]] = {
+    "input_tokens_details": frozenset({"cached_tokens", "cache_write_tokens"}),
+    "output_tokens_details": frozenset({"reasoning_tokens"}),
+}
+
+
+def usage_rest(value: object) -> dict[str, Any]:
+    """What `usage_from_wire` left out of a report: unknown fields of both levels."""
+    known = ("input_tokens", "output_tokens", "total_tokens")
+    fields: dict[str, Any] = value if isinstance(value, dict) else {}
+    rest = {key: item for key, item in fields.items() if key not in known and item is not None}
+    for key, counted in _DETAILS.items():
+        if isinstance(details := rest.pop(key, None), dict):
+            more = {name: n for name, n in details.items() if name not in counted and n is not None}
+            rest |= {key: more} if more else {}
+    return rest
+
+
+def usage_to_wire(usage: Usage, rest: Mapping[str, Any]) -> dict[str, Any]:
+    """All counts are numbers in this dialect: what nobody counted is 0. `rest` is what `usage_rest` gave."""
+    wire: dict[str, Any] = {
         "input_tokens": usage.input_tokens or 0,
         "input_tokens_details": {
             "cached_tokens": usage.cached_tokens or 0,
@@ -147,6 +165,8 @@ def usage_to_wire(usage: Usage) -> dict[str, Any]:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
         "total_tokens": usage.total_tokens or 0,
     }
+    details = {key: wire[key] | more for key in _DETAILS if isinstance(more := rest.get(key), dict)}
+    return {**rest, **wire, **details}
 
 
 # Citations.

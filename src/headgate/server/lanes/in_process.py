@@ -169,6 +169,7 @@ class ChatLane(_TaskLane):
             if data:
                 self._receiver.on_data(data)
             await self._flow()
+        self.losses = self._encoder.losses
 
     async def _whole(self, events: AsyncGenerator[ChatEvent, None]) -> None:
         assembler = Assembler()

@@ -184,6 +184,7 @@ class TranslatedChat(_Translated):
             rest = self._decoder.end()
             if any(isinstance(event, Finished) for event in rest):
                 self._pass(rest)  # some dialects have no mark of the end but that nothing is missing
+                self.losses += self._encoder.losses
         super().on_fail(error)
 
     def _over(self) -> bool:
@@ -198,6 +199,7 @@ class TranslatedChat(_Translated):
             if self._stream:
                 kind = self._caller.stream_types[self._options.framing].encode("ascii")
                 body = b"".join([self._encoder.encode(event) for event in unfold(result)])
+                self.losses += self._encoder.losses
             else:
                 kind = b"application/json"
                 body, losses = self._caller.encode_result(result, self._options)

@@ -106,7 +106,7 @@ def _keeps(target: Target, asked: Asked) -> bool:
 def _pass(gateway: Gateway, request: Request, asked: Asked, native: Native, principal: Principal) -> None:
     """Have the request answered as it came."""
     client, match, headers, body = request.client, request.match, request.headers, request.body
-    if not asked.store or asked.stateless:
+    if not asked.store and asked.conversation is None:
         client.relay = begin(gateway, match, headers, body, client, origin=native.only)
         return
     call: Call | None = None
@@ -119,7 +119,8 @@ def _pass(gateway: Gateway, request: Request, asked: Asked, native: Native, prin
         if target is None or archive is None:
             return
         origin = Origin(principal.name, call.model, target.name, archive.address)
-        gateway.book.origins.remember("native", identity, origin)
+        if asked.store:
+            gateway.book.origins.remember("native", identity, origin)
         if asked.conversation is not None:
             gateway.book.origins.remember("conversation", asked.conversation, origin)
 

@@ -272,9 +272,9 @@ def refuse_previous(identity: str) -> InvalidRequest:
     )
 
 
-def unknown(identity: str) -> NotFound:
+def unknown(identity: str, what: str = "Response") -> NotFound:
     """As OpenAI words it."""
-    return NotFound(f"Response with id '{shown(identity)}' not found.")
+    return NotFound(f"{what} with id '{shown(identity)}' not found.")
 
 
 def shown(identity: str) -> str:

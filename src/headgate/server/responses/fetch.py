@@ -12,28 +12,26 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 
 from headgate.core.backend import Archive, Exchange, RawHeaders
-from headgate.core.errors import DeadlineExceeded, HeadgateError, StreamBroken, UpstreamError
+from headgate.core.errors import DeadlineExceeded, HeadgateError, StreamBroken
 from headgate.core.events import Failed
 from headgate.dialects import sse
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_responses import StreamEncoder, StreamObserver, decode_error
+from headgate.server.client import BrokenAnswer
 
 HIGH_WATER = 256 * 1024
-"""Bytes that wait for a slow caller before the upstream is paused."""
+"""Bytes of a stream that wait for a slow caller before the upstream is paused."""
+MAX_HELD = 4 * 1024 * 1024
+"""A plain answer up to this size is held until it is whole, so that one that breaks off is not begun."""
 _KEPT_PREFIXES = (b"x-ratelimit-", b"openai-")
 
 
 class Reply:
-    """One answer of an upstream on its way from callbacks to a coroutine. Receives an exchange.
+    """One answer of an upstream on its way from callbacks to a coroutine. Receives an exchange."""
 
-    Args:
-        limit: bytes of an answer that is read whole.
-    """
-
-    def __init__(self, limit: int) -> None:
+    def __init__(self) -> None:
         self.status = 0
         self.headers: RawHeaders = ()
-        self._limit = limit
         self._exchange: Exchange | None = None
         self._parts: deque[bytes] = deque()
         self._held = 0
@@ -59,8 +57,9 @@ class Reply:
     def on_data(self, data: bytes) -> None:
         self._parts.append(data)
         self._held += len(data)
-        if self._held > (HIGH_WATER if self._streams else self._limit):
-            self._overflow()
+        if self._full and not self._paused and self._exchange is not None:
+            self._paused = True
+            self._exchange.pause()
         self._changed.set()
 
     def on_end(self) -> None:
@@ -88,11 +87,17 @@ class Reply:
                 raise self._error
             await self._change()
 
-    async def whole(self) -> bytes:
-        """The body. Raises what went wrong; UpstreamError: it is over the limit."""
+    @property
+    def _full(self) -> bool:
+        return self._held > (HIGH_WATER if self._streams else MAX_HELD)
+
+    async def whole(self) -> bytes | None:
+        """The body; None where it is too large to be held. Raises what went wrong."""
         while not self._ended:
             if self._error is not None:
                 raise self._error
+            if self._full:
+                return None
             await self._change()
         return b"".join(self._parts)
 
@@ -116,18 +121,9 @@ class Reply:
         await self._changed.wait()
         self._changed.clear()
 
-    def _overflow(self) -> None:
-        if self._streams:
-            if not self._paused and self._exchange is not None:
-                self._paused = True
-                self._exchange.pause()
-        elif self._error is None:
-            self.abort()
-            self._error = UpstreamError(f"The upstream's answer is over the limit of {self._limit} bytes")
-
 
 async def ask(
-    archive: Archive, method: str, path: str, query: str, fields: RawHeaders, *, total: float, limit: int
+    archive: Archive, method: str, path: str, query: str, fields: RawHeaders, *, total: float
 ) -> Response:
     """Ask an upstream for something that it keeps, and answer with what it says.
 
@@ -135,13 +131,12 @@ async def ask(
         path, query: as of `Archive.ask`.
         fields: header fields that go with the request.
         total: seconds in all.
-        limit: bytes of an answer that is no stream.
 
     Raises:
         HeadgateError: the upstream's own, or what kept it from answering.
     """
     deadline = monotonic() + total
-    reply = Reply(limit)
+    reply = Reply()
     try:
         async with asyncio.timeout_at(deadline):
             if not archive.ready:
@@ -149,7 +144,7 @@ async def ask(
         reply.begin(archive.ask(method, path, query, fields, deadline, reply))
         await reply.head()
         if reply.streams:
-            return _Events(reply)
+            return _Passing(reply, _events(reply))
         body = await reply.whole()
     except TimeoutError:
         raise DeadlineExceeded(f"The call took longer than its {total:g} s", code="total_timeout") from None
@@ -157,16 +152,19 @@ async def ask(
         reply.abort()
         raise
     if reply.status >= 300:
-        raise decode_error(reply.status, reply.headers, body)
+        reply.abort()
+        raise decode_error(reply.status, reply.headers, body or b"")
+    if body is None:
+        return _Passing(reply, _large(reply))
     return Response(body, reply.status, _kept(reply), reply.kind.decode("latin-1") or None)
 
 
-class _Events(StreamingResponse):
-    """A stream of events that goes through as it is."""
+class _Passing(StreamingResponse):
+    """An answer that goes through as it comes."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: Reply, parts: AsyncGenerator[bytes, None]) -> None:
         headers = {**_kept(reply), "cache-control": "no-cache"}
-        super().__init__(_stream(reply), reply.status, headers, sse.CONTENT_TYPE)
+        super().__init__(parts, reply.status, headers, reply.kind.decode("latin-1") or None)
         self._reply = reply
 
     @override
@@ -186,7 +184,7 @@ def _kept(reply: Reply) -> dict[str, str]:
     }
 
 
-async def _stream(reply: Reply) -> AsyncGenerator[bytes, None]:
+async def _events(reply: Reply) -> AsyncGenerator[bytes, None]:
     """Events as they come; what breaks off ends in an error event. Nothing at all may be an answer too."""
     observer = StreamObserver()
     last = b""
@@ -207,3 +205,12 @@ async def _stream(reply: Reply) -> AsyncGenerator[bytes, None]:
         cut = last and not last.endswith((b"\n\n", b"\r\n\r\n"))
         framed = StreamEncoder(AnswerOptions()).encode(Failed(error))
         yield b"\n\n" + framed if cut else framed
+
+
+async def _large(reply: Reply) -> AsyncGenerator[bytes, None]:
+    """A plain answer as it comes. Raises BrokenAnswer, on which the connection is closed."""
+    try:
+        async for data in reply.parts():
+            yield data
+    except HeadgateError as error:
+        raise BrokenAnswer(f"the upstream broke off in mid-answer: {error.message}") from None

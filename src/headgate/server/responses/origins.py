@@ -95,7 +95,7 @@ class Origins:
             kept = await self._store.get(key)
             origin = None if kept is None else _ORIGIN.decode(kept)
         if origin is not None and origin.owner != principal.name:
-            raise unknown(identity)
+            raise unknown(identity, "Response" if kind == "native" else "Conversation")
         return origin
 
     async def forget(self, kind: Kind, identity: str) -> None:

@@ -80,12 +80,21 @@ async def _at_upstream(
             urlencode(parse_qsl(request.url.query, keep_blank_values=True)),
             [(b"x-request-id", rid.encode("ascii")), *passthrough(request.scope["headers"])],
             total=target.timeouts.total,
-            limit=gateway.max_body,
         ),
     )
     if request.method == "DELETE":
         await origins.forget("native", identity)
     return answer
+
+
+async def _kept_here(gateway: Gateway, request: Request, identity: str) -> Response:
+    """A response, or its events."""
+    book = gateway.book
+    if request.query_params.get("stream") != "true":
+        return _json(await book.retrieve(identity, _principal(request)))
+    after = _number(request, "starting_after", -1)
+    events = await book.replay(identity, _principal(request), after)
+    return StreamingResponse(events, media_type=sse.CONTENT_TYPE)
 
 
 def responses_routes(gateway: Gateway) -> APIRouter:
@@ -94,25 +103,22 @@ def responses_routes(gateway: Gateway) -> APIRouter:
 
     @router.get("/{response_id}", responses=_example(RESPONSE_EXAMPLE))
     async def retrieve_response(request: Request, response_id: str) -> Response:
-        """A kept response. With `stream=true` its events after `starting_after`, live while it runs."""
-        kept = await _at_upstream(gateway, request, response_id)
-        if kept is not None:
-            return kept
-        if request.query_params.get("stream") != "true":
-            return _json(await book.retrieve(response_id, _principal(request)))
-        after = _number(request, "starting_after", -1)
-        events = await book.replay(response_id, _principal(request), after)
-        return StreamingResponse(events, media_type=sse.CONTENT_TYPE)
+        """A kept response. With `stream=true` its events after `starting_after`, live while it runs.
+
+        Where an upstream keeps it, that is asked, with the whole query.
+        """
+        return await _at_upstream(gateway, request, response_id) or await _kept_here(
+            gateway, request, response_id
+        )
 
     @router.delete(
         "/{response_id}", responses=_example({"id": "resp_0123", "object": "response", "deleted": True})
     )
     async def delete_response(request: Request, response_id: str) -> Response:
         """Forget a response; one in the background is stopped."""
-        kept = await _at_upstream(gateway, request, response_id)
-        if kept is not None:
-            return kept
-        return _json(await book.delete(response_id, _principal(request)))
+        return await _at_upstream(gateway, request, response_id) or _json(
+            await book.delete(response_id, _principal(request))
+        )
 
     @router.post(
         "/{response_id}/cancel",
@@ -121,10 +127,9 @@ def responses_routes(gateway: Gateway) -> APIRouter:
     )
     async def cancel_response(request: Request, response_id: str) -> Response:
         """Stop a response in the background."""
-        kept = await _at_upstream(gateway, request, response_id, "/cancel")
-        if kept is not None:
-            return kept
-        return _json(await book.cancel(response_id, _principal(request)))
+        return await _at_upstream(gateway, request, response_id, "/cancel") or _json(
+            await book.cancel(response_id, _principal(request))
+        )
 
     @router.get(
         "/{response_id}/input_items",
@@ -135,14 +140,15 @@ def responses_routes(gateway: Gateway) -> APIRouter:
         kept = await _at_upstream(gateway, request, response_id, "/input_items")
         if kept is not None:
             return kept
-        page = await book.input_items(
-            response_id,
-            _principal(request),
-            after=request.query_params.get("after"),
-            limit=_number(request, "limit", 20),
-            order=request.query_params.get("order", "desc"),
+        return _json(
+            await book.input_items(
+                response_id,
+                _principal(request),
+                after=request.query_params.get("after"),
+                limit=_number(request, "limit", 20),
+                order=request.query_params.get("order", "desc"),
+            )
         )
-        return _json(page)
 
     @router.post("/compact", include_in_schema=False)
     async def compact() -> Response:
