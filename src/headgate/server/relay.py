@@ -45,11 +45,7 @@ class Relay:
         "_hedge_timer",
         "_hold_timer",
         "_intake",
-<<<<<<< HEAD
-=======
-        "_lane",
         "_logged",
->>>>>>> main
         "_paused",
         "_queued",
         "_slow",
@@ -75,18 +71,10 @@ class Relay:
         self._ticket: Ticket | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-<<<<<<< HEAD
         self._hedge_timer: asyncio.TimerHandle | None = None
         self._hold_timer: asyncio.TimerHandle | None = None
-        self._queued = self._paused = self.done = False
-=======
-        self._head: list[tuple[bytes, bytes]] = []
-        self._failed_status = 0
-        self._buffer: list[bytes] = []
-        self._buffered = 0
         self._logged = 0
-        self._committed = self._paused = self.done = False
->>>>>>> main
+        self._queued = self._paused = self.done = False
 
     @property
     def call(self) -> Call:
@@ -263,6 +251,7 @@ class Relay:
             self._client.end()
         call.usage = lane.usage
         call.finish_reason = lane.finish_reason
+        self._log_losses(lane.losses)
         self._finish(Outcome.UPSTREAM_ERROR if lane.failed else Outcome.OK, 200)
 
     def on_failure(self, trial: Trial, error: HeadgateError) -> None:
@@ -310,9 +299,9 @@ class Relay:
         kept = [
             field for field in trial.head if field[0] in KEPT_HEADERS or field[0].startswith(KEPT_PREFIXES)
         ]
-<<<<<<< HEAD
         kept += self._own_headers(trial)
         if trial.lane is not None and trial.lane.losses:
+            self._log_losses(trial.lane.losses)
             kept.append((b"x-headgate-loss", self._report_losses(trial.lane.losses)))
         return kept
 
@@ -328,12 +317,6 @@ class Relay:
                 attempt.connected = trial.lane.connected
             fields.append((b"server-timing", server_timing(call, attempt)))
         return fields
-=======
-        kept.append((b"x-request-id", self._intake.call.id.encode("latin-1")))
-        if self._lane is not None and self._lane.losses:
-            self._log_losses(self._lane.losses)
-            kept.append((b"x-headgate-loss", self._report_losses(self._lane.losses)))
-        return kept
 
     def _log_losses(self, losses: Sequence[Loss]) -> None:
         """Those that the log does not have yet: a stream's come when its header has gone."""
@@ -345,7 +328,6 @@ class Relay:
                 self._intake.call.id,
                 "; ".join(f"{loss.path}: {loss.reason}" for loss in new),
             )
->>>>>>> main
 
     def _report_losses(self, losses: Sequence[Loss]) -> bytes:
         """The paths of what got lost, for the header."""
@@ -378,19 +360,10 @@ class Relay:
         self._trials.remove(trial)
         trial.free()
 
-<<<<<<< HEAD
     def _note_usage(self, trial: Trial) -> None:
         """What was generated is paid for, whoever left; the answer that the caller gets replaces it."""
         if trial.attempt.usage is not None:
             self._intake.call.usage = trial.attempt.usage
-=======
-    def _forget_answer(self) -> None:
-        self._head = []
-        self._logged = 0
-        self._failed_status = 0
-        self._buffer = []
-        self._buffered = 0
->>>>>>> main
 
     def _leave_queue(self) -> None:
         if self._queued:
@@ -422,23 +395,6 @@ class Relay:
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             ticket.release()
-<<<<<<< HEAD
-=======
-
-    def _succeed(self, lane: Lane) -> None:
-        call = self._intake.call
-        call.usage = lane.usage
-        call.finish_reason = lane.finish_reason
-        self._log_losses(lane.losses)
-        self._lane = None
-        self._release()
-        if self._attempt is not None:
-            self._attempt.ended = monotonic()
-        self._finish(Outcome.UPSTREAM_ERROR if lane.failed else Outcome.OK, 200)
-
-    def _finish(self, outcome: Outcome, status: int) -> None:
-        self.done = True
->>>>>>> main
         call = self._intake.call
         call.outcome = outcome
         call.status = status
