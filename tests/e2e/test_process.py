@@ -196,10 +196,15 @@ class Stream:
         assert b"one" in (connection.chunk() or b"")
 
     def rest(self) -> bytes:
-        found = b""
-        while (part := self.connection.chunk()) is not None:
-            found += part
-        return found
+        return rest_of(self.connection)
+
+
+def rest_of(connection: Connection) -> bytes:
+    """What is still to come of a stream."""
+    found = b""
+    while (part := connection.chunk()) is not None:
+        found += part
+    return found
 
 
 def slow_config(folder: Path, play: Play, release: Any, **server: Any) -> str:
@@ -249,12 +254,33 @@ def test_past_its_grace_a_stream_ends_with_an_error_event(tmp_path: Path, play: 
         assert "Traceback" not in process.stderr
 
 
+def test_past_its_grace_a_response_has_failed_for_all_who_watch(tmp_path: Path, play: Play) -> None:
+    """The caller of a stream, and one that follows a response in the background."""
+    config = slow_config(tmp_path, play, Hang(), grace="1s")
+    ask = {"model": "slow", "input": "hi"}
+    with started(tmp_path, "serve", config) as process:
+        process.ready()
+        with Connection(process.port, 20) as caller, Connection(process.port, 20) as follower:
+            caller.send("POST", "/v1/responses", {**ask, "stream": True})
+            kept = follower.request("POST", "/v1/responses", {**ask, "background": True})
+            follower.send("GET", f"/v1/responses/{kept.json['id']}?stream=true")
+            for connection in (caller, follower):
+                assert connection.head()[0] == 200
+                assert connection.chunk()
+            process.signal(signal.SIGTERM)
+            for connection in (caller, follower):
+                *_, last, end = rest_of(connection).decode().split("\n\n")
+                assert (last.partition("\n")[0], end) == ("event: response.failed", "")
+        assert process.wait() == 0
+        assert "Traceback" not in process.stderr
+
+
 def test_past_its_grace_a_prediction_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "busy.py").write_text(
         "import pathlib, threading\n"
         "def predict(x: float) -> float:\n"
         "    pathlib.Path('predicting').touch()\n"
-        "    threading.Event().wait(3)\n"
+        "    threading.Event().wait(5)\n"
         "    return x\n"
     )
     with started(tmp_path, "serve", "busy:predict", "--grace", "1s") as process:

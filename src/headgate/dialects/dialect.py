@@ -7,6 +7,7 @@ upstream's garble `StreamBroken`, an upstream's own error `UpstreamError`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TypeAlias
 
@@ -40,7 +41,8 @@ Framing: TypeAlias = Literal["sse", "json_array", "eventstream"]
 class AnswerOptions:
     """How a caller's answer is to look. What is None comes from the answer itself.
 
-    `model` is the public name that the caller asked for; `created` Unix seconds; `framing` is for streams.
+    `model` is the public name that the caller asked for; `created` Unix seconds; `framing` is for streams;
+    `now` is the clock, in Unix seconds, for dialects that tell when an answer was complete.
     """
 
     include_usage: bool = False
@@ -48,6 +50,7 @@ class AnswerOptions:
     created: int | None = None
     model: str | None = None
     framing: Framing = "sse"
+    now: Callable[[], float] = time.time
 
 
 class StreamEncoder(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 import sys
@@ -165,9 +166,15 @@ class DrainingServer(uvicorn.Server):
 
     @override
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Within the grace period, wait for connections, then for what goes on without one."""
-        until = monotonic() + self._gateway.settings.server.grace
+        """Within the grace period, wait for connections, then for what goes on without one.
+
+        At its end every call is told so. What is no call, like a prediction, uvicorn cancels a little later.
+        """
+        grace = self._gateway.settings.server.grace
+        until = monotonic() + grace
+        end = asyncio.get_running_loop().call_later(grace, self._gateway.abandon_all)
         await super().shutdown(sockets)
+        end.cancel()
         if not self.force_exit:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(until - monotonic()):
@@ -230,7 +237,7 @@ def uvicorn_config(gateway: Gateway, app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=max(1, round(gateway.settings.server.grace)),
+        timeout_graceful_shutdown=math.ceil(gateway.settings.server.grace) + 1,
     )
 
 

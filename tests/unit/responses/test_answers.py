@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.core.call import Usage
-from headgate.core.errors import Internal, RateLimited, UpstreamError
+from headgate.core.errors import Internal, RateLimited, StreamBroken, UpstreamError
 from headgate.core.events import (
     ChatEvent,
     Failed,
@@ -317,3 +319,24 @@ def test_stream_and_plain_answer_are_one(parts: list[Part], stop: str) -> None:
     assert again == decode_result(msgspec.json.encode(last))
     indexes = [v["output_index"] for v in read(wire) if v["type"].endswith("item.added")]
     assert indexes == list(range(len(indexes)))
+
+
+@pytest.mark.parametrize(
+    ("events", "completed"),
+    [
+        ((Finished((Stop("stop"),)),), 9),
+        ((Finished((Stop("length"),)),), None),
+        ((Failed(StreamBroken("cut")),), None),
+    ],
+)
+def test_an_answer_tells_when_it_was_complete(events: tuple[ChatEvent, ...], completed: int | None) -> None:
+    answer: list[ChatEvent] = [Started("r", "m", 1), PartStarted(0, Text("a")), PartEnded(0), *events]
+    told = [each["response"] for each in read(encode(answer)) if "response" in each]
+    assert [each["completed_at"] for each in told] == [None, None, completed]
+
+
+def test_no_answer_is_complete_before_it_began() -> None:
+    late = replace(OPTIONS, created=11)
+    assert valid(encode_result(result(Text("a")), late)[0])["completed_at"] == 11
+    by_the_clock = encode_result(result(Text("a")), AnswerOptions())[0]
+    assert abs(msgspec.json.decode(by_the_clock)["completed_at"] - time.time()) < 60

@@ -20,7 +20,7 @@ EVENTS = {
 }
 """The vendor's own type of each event."""
 
-OPTIONS = AnswerOptions(id="resp_1", created=7, model="m")
+OPTIONS = AnswerOptions(id="resp_1", created=7, model="m", now=lambda: 9.5)
 
 
 class Script:

@@ -377,6 +377,8 @@ class StreamEncoder:
         usage = usage_to_wire(self._usage, self._usage_rest) if self._counted else None
         self.response |= self._extra
         self.response |= {"status": status, "output": output, "usage": usage, **details}
+        if status == "completed":
+            self.response["completed_at"] = max(int(self._options.now()), self.response["created_at"])
 
     def _lose(self, path: str, reason: str) -> None:
         loss = Loss(path, reason)
