@@ -13,7 +13,7 @@ from headgate.dialects.dialect import ChatDialect
 from headgate.dialects.envelope import Envelope
 from headgate.observe.logs import request_id
 from headgate.observe.tracing import passthrough
-from headgate.routing.plan import Route
+from headgate.routing.plan import Route, Target
 from headgate.server.client import Client
 from headgate.server.endpoints import Match
 from headgate.server.gateway import Gateway
@@ -54,11 +54,7 @@ def begin(
                 endpoint.form(model, envelope.fields, route.operations, envelope.stream)
             )
             match = replace(match, endpoint=endpoint)
-        plan = route.plan(endpoint.operation, gateway.rng)
-        if origin is not None:
-            plan = [target for target in plan if target.name == origin]
-        if not plan:
-            raise _cannot(route, endpoint.operation)
+        plan = _plan(gateway, route, endpoint.operation, origin)
     except HeadgateError as error:
         gateway.refuse(endpoint, headers, error, client, model)
         return None
@@ -96,6 +92,16 @@ def check_content_type(headers: RawHeaders) -> None:
                 )
         elif name == b"content-encoding" and value.lower() not in (b"identity", b""):
             raise UnsupportedMediaType("Compressed request bodies are not supported; send the body as it is")
+
+
+def _plan(gateway: Gateway, route: Route, operation: Operation, origin: str | None) -> Sequence[Target]:
+    """The targets that may answer, best first. Raises InvalidRequest: there are none."""
+    plan = route.plan(operation, gateway.rng)
+    if origin is not None:
+        plan = [target for target in plan if target.name == origin]
+    if not plan:
+        raise _cannot(route, operation)
+    return plan
 
 
 def _cannot(route: Route, operation: Operation) -> InvalidRequest:
