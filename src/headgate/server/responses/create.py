@@ -88,7 +88,7 @@ async def _native(gateway: Gateway, asked: Asked, principal: Principal) -> Nativ
             return None
         param = "previous_response_id"
         return Native(target_in(route, origin, asked.previous, gateway.router, param).name)
-    able = [target for target in route.targets if target.performs(Operation.CHAT)]
+    able = [target for target in route.every_target if target.performs(Operation.CHAT)]
     keeping = [target for target in able if _keeps(target, asked)]
     if asked.conversation is not None and keeping:
         origin = await origins.find("conversation", asked.conversation, principal)
