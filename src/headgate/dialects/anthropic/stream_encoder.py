@@ -23,7 +23,7 @@ from headgate.core.events import (
 )
 from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Opaque, Part, Reasoning, Refusal, Text, ToolCall
-from headgate.dialects.answer_losses import FREE_FORM, note, note_citation, note_stop
+from headgate.dialects.answer_losses import FREE_FORM, add, note, note_citation, note_stop
 from headgate.dialects.anthropic.answer_blocks import UNSPANNED, opaque_text, opening_block
 from headgate.dialects.anthropic.errors import encode_error_body
 from headgate.dialects.anthropic.usage import usage_to_wire
@@ -316,6 +316,4 @@ class StreamEncoder:
         return out + _event(b"error", encode_error_body(event.error))
 
     def _lose(self, path: str, reason: str) -> None:
-        loss = Loss(path, reason)
-        if loss not in self.losses:
-            self.losses.append(loss)
+        add([Loss(path, reason)], self.losses)

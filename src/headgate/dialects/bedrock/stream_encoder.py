@@ -25,7 +25,7 @@ from headgate.core.events import (
 from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Media, Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.dialects import eventstream
-from headgate.dialects.answer_losses import FREE_FORM, note, note_stop
+from headgate.dialects.answer_losses import FREE_FORM, add, note, note_stop
 from headgate.dialects.bedrock.citations import citation_to_wire
 from headgate.dialects.bedrock.errors import encode_error_body, stream_error_type
 from headgate.dialects.bedrock.media import format_of
@@ -323,6 +323,4 @@ class StreamEncoder:
         return out + b'data: {"%b":%b}\n\n' % (name.encode(), payload)
 
     def _lose(self, path: str, reason: str) -> None:
-        loss = Loss(path, reason)
-        if loss not in self.losses:
-            self.losses.append(loss)
+        add([Loss(path, reason)], self.losses)

@@ -160,7 +160,7 @@ class TextWriter(PartWriter):
         if event.logprobs is None or self._kind != "output_text":
             return self.grow(event.delta)
         entries = [_logprob(entry) for entry in event.logprobs]
-        self._part["logprobs"] = [*self._part["logprobs"], *entries]
+        self._part["logprobs"] += entries
         self.pieces.append(event.delta)
         fields = self._place() | {"delta": event.delta, "logprobs": entries}
         return self.item.frames.frame("response.output_text.delta", fields)
@@ -171,7 +171,7 @@ class TextWriter(PartWriter):
             return None
         annotation = citation_to_wire(citation)
         number = len(self._part["annotations"])
-        self._part["annotations"] = [*self._part["annotations"], annotation]
+        self._part["annotations"].append(annotation)
         fields = self._place() | {"annotation_index": number, "annotation": annotation}
         return self.item.frames.frame("response.output_text.annotation.added", fields)
 

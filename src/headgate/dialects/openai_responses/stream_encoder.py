@@ -23,7 +23,15 @@ from headgate.core.events import (
 )
 from headgate.core.loss import Loss
 from headgate.core.messages import Extensions, Media, Opaque, Reasoning, Refusal, Text, ToolCall
-from headgate.dialects.answer_losses import note, note_citation, note_sequence, note_stop, unplaced, untitled
+from headgate.dialects.answer_losses import (
+    add,
+    note,
+    note_citation,
+    note_sequence,
+    note_stop,
+    unplaced,
+    untitled,
+)
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_responses.output_writer import (
     CallWriter,
@@ -381,6 +389,4 @@ class StreamEncoder:
             self.response["completed_at"] = max(int(self._options.now()), self.response["created_at"])
 
     def _lose(self, path: str, reason: str) -> None:
-        loss = Loss(path, reason)
-        if loss not in self.losses:
-            self.losses.append(loss)
+        add([Loss(path, reason)], self.losses)
