@@ -61,6 +61,7 @@ class Running:
         self._socket = bind(settings.server)
         self.port: int = self._socket.getsockname()[1]
         self._started: Future[None] = Future()
+        self._left: list[str] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     @property
@@ -82,6 +83,7 @@ class Running:
         self._thread.join(timeout=30)
         assert not self._thread.is_alive(), "the server did not stop"
         self._socket.close()
+        assert not self._left, f"tasks go on after the stop: {self._left}"
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -104,3 +106,11 @@ class Running:
             await self._server.serve(sockets=[self._socket])
         finally:
             await build.stop(self.gateway)
+            self._left = await _left()
+
+
+async def _left() -> list[str]:
+    """Tasks that a stop has left behind; those that it cancelled get a few turns of the loop to end."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+    return [repr(task) for task in asyncio.all_tasks() if task is not asyncio.current_task()]
