@@ -70,6 +70,7 @@ format: $(STAMPS)/test ## put the code in shape
 
 docs: $(STAMPS)/test ## write the pages that are generated from the code
 	$(BIN)/python -m tests.support.loss_table > docs/dialects/losses.md
+	$(BIN)/python -m tests.support.answer_table > docs/dialects/answers.md
 
 bench: $(STAMPS)/test ## compare with other proxies; needs gcc, and nginx for its rows
 	@command -v nginx >/dev/null || $(call debian,nginx-light)

@@ -20,6 +20,7 @@ from headgate.dialects.anthropic.vocabulary import (
 )
 from headgate.dialects.sealed import seal
 
+NOT_REFUSED = "sent as plain text: the dialect tells a refusal by the stop reason, which is another here"
 UNSPANNED = "citations of this dialect have no place in the answer's text: they belong to the whole block"
 
 

@@ -15,6 +15,7 @@ from headgate.core.messages import Part, Reasoning, Refusal, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
 from headgate.dialects.answer_losses import FREE_FORM, note_all, note_citation, note_stop
 from headgate.dialects.anthropic.answer_blocks import (
+    NOT_REFUSED,
     citation_forms,
     opaque_text,
     opening_block,
@@ -121,6 +122,9 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
             called=any(isinstance(part, ToolCall) for part in choice.parts),
             refused=any(isinstance(part, Refusal) for part in choice.parts),
         )
+        if word != "refusal":
+            refusals = [number for number, part in enumerate(choice.parts) if isinstance(part, Refusal)]
+            losses += [Loss(f"content[{number}]", NOT_REFUSED) for number in refusals]
         if "stop_reason" not in extra:
             note_stop(choice.stop, word, stop_from_wire(word, None).reason, losses)
         wire["stop_sequence"] = choice.stop.sequence

@@ -24,7 +24,7 @@ from headgate.core.events import (
 from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Opaque, Part, Reasoning, Refusal, Text, ToolCall
 from headgate.dialects.answer_losses import FREE_FORM, add, note, note_citation, note_stop
-from headgate.dialects.anthropic.answer_blocks import UNSPANNED, opaque_text, opening_block
+from headgate.dialects.anthropic.answer_blocks import NOT_REFUSED, UNSPANNED, opaque_text, opening_block
 from headgate.dialects.anthropic.errors import encode_error_body
 from headgate.dialects.anthropic.usage import usage_to_wire
 from headgate.dialects.anthropic.vocabulary import (
@@ -93,7 +93,7 @@ class StreamEncoder:
         self._current: _Block | None = None
         self._written = 0
         self._called = False
-        self._refused = False
+        self._refusals: list[int] = []
         self._ended = False
 
     def encode(self, event: ChatEvent) -> bytes:
@@ -146,7 +146,8 @@ class StreamEncoder:
             return b""
         part = event.part
         self._called = self._called or isinstance(part, ToolCall)
-        self._refused = self._refused or isinstance(part, Refusal)
+        if isinstance(part, Refusal):
+            self._refusals.append(event.index)
         block = _Block(event.index, part, self._head(event.index, part), _DELTAS.get(type(part), b""))
         self._blocks[event.index] = block
         if block.head is not None:
@@ -291,9 +292,11 @@ class StreamEncoder:
         self._ended = True
         extra = self._late | own(event.extensions)
         stop = event.stops[0] if event.stops else Stop("other")
-        word = stop_to_wire(stop, called=self._called, refused=self._refused)
+        word = stop_to_wire(stop, called=self._called, refused=bool(self._refusals))
         for other in event.stops[1:]:
             self._lose(f"choices[{other.choice}]", "the dialect gives one answer to a request")
+        for index in self._refusals if word != "refusal" else ():
+            self._lose(f"content[{index}]", NOT_REFUSED)
         if "stop_reason" not in extra:
             note_stop(stop, word, stop_from_wire(word, None).reason, self.losses)
         top = {key: extra.pop(key) for key in _TOP_FIELDS & extra.keys()}
