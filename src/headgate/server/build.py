@@ -217,7 +217,10 @@ async def start(gateway: Gateway, *, keep_going: bool = False) -> None:
     Raises:
         ConfigError: one message with every model that failed; with `keep_going` only when all did.
     """
-    gateway.bind(asyncio.get_running_loop())
+    loop = asyncio.get_running_loop()
+    gateway.bind(loop)
+    if gateway.memory is not None:
+        gateway.memory.start(loop)
     models = list(gateway.router.routes)
     failures = await asyncio.gather(*(_start_route(gateway.router.routes[name]) for name in models))
     broken = {name: reason for name, reason in zip(models, failures, strict=True) if reason is not None}
@@ -257,6 +260,8 @@ async def stop(gateway: Gateway) -> None:
     """End what is under way and close every backend and connection."""
     gateway.draining = True
     gateway.abandon_all()
+    if gateway.memory is not None:
+        gateway.memory.stop()
     await gateway.book.close()
     await gateway.store.close()
     backends = [target.backend for route in gateway.router.routes.values() for target in route.targets]

@@ -21,6 +21,7 @@ from headgate.observe.logs import AccessLog, request_id
 from headgate.observe.metrics import Metrics
 from headgate.observe.tracing import Tracing
 from headgate.policy.keys import KeyRing
+from headgate.policy.memory import MemoryGuard
 from headgate.policy.store import Store
 from headgate.routing.route import Route, Router
 from headgate.server.client import Client, Ongoing
@@ -52,6 +53,8 @@ class Gateway:
     started: bool = False
 
     def __post_init__(self) -> None:
+        limit = self.settings.server.max_memory
+        self.memory = MemoryGuard(limit) if limit is not None else None
         self.max_body = self.settings.server.max_body
         self.max_in_flight = self.settings.server.max_in_flight
         self.too_large_message = (
@@ -81,6 +84,8 @@ class Gateway:
                 f"The server has {self.max_in_flight} requests under way, its limit; try again later",
                 retry_after=1.0,
             )
+        if self.memory is not None:
+            self.memory.check()
         if self.draining:
             raise Unavailable("The server is stopping; try again in a moment", retry_after=1.0)
 
