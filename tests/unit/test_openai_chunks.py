@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headgate.core.errors import UpstreamError
+from headgate.core.errors import HeadgateError, UpstreamError
 from headgate.core.events import Failed, PartDelta, PartEnded, PartStarted, Started
 from headgate.core.messages import Opaque
 from headgate.dialects import sse
@@ -73,3 +73,27 @@ def test_an_error_in_mid_stream_may_name_its_status(dialect: ChatDialect, key: s
     assert isinstance(event.error, UpstreamError)
     assert (event.error.status, event.error.message) == (429, "slow down")
     assert decoder.feed(text(dialect, "more")) == decoder.end() == []
+
+
+@both
+@pytest.mark.parametrize(
+    ("detail", "status"),
+    [
+        ({"type": "tokens", "code": "rate_limit_exceeded"}, 429),
+        ({"type": "server_error", "code": None}, 500),
+        ({"type": "invalid_request_error", "code": "model_not_found"}, 404),
+        ({"code": "context_length_exceeded"}, 400),
+        ({"code": "something_new"}, 502),
+        ({"code": True}, 502),
+    ],
+)
+def test_an_error_in_mid_stream_is_known_by_its_words(
+    dialect: ChatDialect, detail: dict[str, Any], status: int
+) -> None:
+    decoder = dialect.stream_decoder(sse.CONTENT_TYPE)
+    (event,) = decoder.feed(sse.encode(json.dumps({"error": {"message": "no", **detail}}).encode()))
+    assert isinstance(event, Failed)
+    assert (event.error.status, event.error.message) == (status, "no")
+    with pytest.raises(HeadgateError) as caught:
+        dialect.decode_result(json.dumps({"error": {"message": "no", **detail}}).encode())
+    assert caught.value.status == status

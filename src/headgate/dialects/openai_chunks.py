@@ -36,7 +36,7 @@ from headgate.dialects import sse
 from headgate.dialects.answer_losses import add, note, note_sequence, note_stop
 from headgate.dialects.chunk_template import ChunkTemplate
 from headgate.dialects.dialect import AnswerOptions
-from headgate.dialects.openai_errors import encode_error_body, error_from_value
+from headgate.dialects.openai_errors import encode_error_body, error_within
 from headgate.dialects.openai_usage import usage_from_wire, usage_rest, usage_to_wire
 from headgate.dialects.sse_answers import SseAnswerDecoder, decode_event
 
@@ -172,7 +172,7 @@ class ChunkDecoder(SseAnswerDecoder):
             self._finish(events, done=True)
             return
         if chunk.get("error") or event.event == "error":
-            raise error_from_value(chunk, _status(chunk.get("error")))
+            raise error_within(chunk)
         self._chunk(chunk, events)
 
     @override
@@ -371,13 +371,3 @@ def finished(dialect: str, choices: Sequence[ChoiceDecoder], extra: Mapping[str,
     fields = {str(choice.index): choice.extra for choice in choices if choice.extra}
     kept = {**extra, "choices": cast(JSON, fields)} if fields else extra
     return Finished(tuple(choice.stop for choice in choices), {dialect: kept} if kept else {})
-
-
-def _status(error: object) -> int:
-    """Some vendors put an HTTP status where others have a code."""
-    if isinstance(error, dict):
-        for key in ("status", "code", "status_code"):
-            value = error.get(key)
-            if isinstance(value, int) and 400 <= value <= 599:
-                return value
-    return 502

@@ -29,7 +29,7 @@ from headgate.dialects.json_bodies import (
     wrong_type,
     wrong_value,
 )
-from headgate.dialects.openai_errors import decode_error, encode_error, error_from_value
+from headgate.dialects.openai_errors import decode_error, encode_error, error_within
 from headgate.dialects.openai_observer import observer
 from headgate.dialects.openai_usage import usage_from_wire
 
@@ -188,7 +188,7 @@ def decode_result(body: bytes) -> EmbedResult:
     except (ValueError, RecursionError):
         raise StreamBroken("The upstream's answer is not JSON, or was cut.") from None
     if isinstance(value, dict) and value.get("error"):
-        raise error_from_value(value)
+        raise error_within(value)
     data = value.get("data") if isinstance(value, dict) else None
     if not isinstance(data, list):
         raise StreamBroken("The upstream's answer is not a list of embeddings: it has no 'data'.")

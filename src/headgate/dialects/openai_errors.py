@@ -22,6 +22,24 @@ from headgate.dialects.dialect import WireError
 MAX_MESSAGE = 2000
 """Characters of an upstream's message that are kept."""
 
+_STATUS_BY_WORD: Mapping[str, int] = {
+    "authentication_error": 401,
+    "context_length_exceeded": 400,
+    "insufficient_quota": 429,
+    "invalid_api_key": 401,
+    "invalid_prompt": 400,
+    "invalid_request_error": 400,
+    "model_not_found": 404,
+    "not_found_error": 404,
+    "overloaded_error": 503,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "rate_limit_exceeded": 429,
+    "server_error": 500,
+    "timeout_error": 504,
+    "tokens": 429,
+}
+"""By `code` or `type` of errors that come without a status."""
 _TITLE = re.compile(rb"<title[^>]*>([^<]{1,200})", re.IGNORECASE)
 _KEPT_PREFIXES = ("x-ratelimit-", "anthropic-ratelimit-")
 _KEPT = frozenset({"x-request-id", "apim-request-id", "x-should-retry"})
@@ -74,13 +92,33 @@ def decode_error(status: int, headers: RawHeaders, body: bytes) -> HeadgateError
     return error_from_value(value, status, retry_after, kept)
 
 
+def error_within(value: object) -> HeadgateError:
+    """The error that an answer of status 200 holds, or an event in mid-stream: the status by its own words,
+    502 where they do not say."""
+    return error_from_value(value, _status_within(_error_object(value)))
+
+
+def _status_within(detail: Mapping[str, Any]) -> int:
+    for key in ("status", "code", "status_code"):  # some vendors put an HTTP status where others have a word
+        number = detail.get(key)
+        if type(number) is int and 400 <= number <= 599:
+            return number
+    for key in ("code", "type"):
+        word = detail.get(key)
+        if isinstance(word, str) and word in _STATUS_BY_WORD:
+            return _STATUS_BY_WORD[word]
+        if key == "code" and isinstance(word, str) and "image" in word:
+            return 400  # the vendor has a dozen of these
+    return 502
+
+
 def error_from_value(
     value: object,
     status: int = 502,
     retry_after: float | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> HeadgateError:
-    """The error that a decoded body, or an event in mid-stream, holds."""
+    """The error that a decoded body holds."""
     detail = _error_object(value)
     message = _message(detail) or f"The upstream answered {status} and gave no reason."
     code, kind, param = (detail.get(name) for name in ("code", "type", "param"))

@@ -17,7 +17,7 @@ from headgate.core.messages import Extensions
 from headgate.core.operations import Ranked, RerankRequest, RerankResult
 from headgate.dialects.json_bodies import Fields, decode_object, join, missing, wrong_type, wrong_value
 from headgate.dialects.openai_embeddings import body_model, foreign_losses
-from headgate.dialects.openai_errors import error_from_value
+from headgate.dialects.openai_errors import error_within
 from headgate.dialects.openai_observer import BodyObserver, object_after
 
 
@@ -129,7 +129,7 @@ def decode_json(body: bytes) -> Any:
     except (ValueError, RecursionError):
         raise StreamBroken("The upstream's answer is not JSON, or was cut.") from None
     if isinstance(value, dict) and value.get("error"):
-        raise error_from_value(value)
+        raise error_within(value)
     return value
 
 

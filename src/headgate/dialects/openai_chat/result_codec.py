@@ -51,7 +51,7 @@ from headgate.dialects.openai_chat.vocabulary import (
     word_from_stop,
 )
 from headgate.dialects.openai_chunks import KNOWN_FIELDS, finished, usage_reported, wire_head
-from headgate.dialects.openai_errors import error_from_value
+from headgate.dialects.openai_errors import error_within
 from headgate.dialects.openai_usage import usage_from_wire, usage_to_wire
 
 
@@ -67,7 +67,7 @@ def decode_result(body: bytes) -> ChatResult:
     except (ValueError, RecursionError):
         raise StreamBroken("The upstream's answer is not JSON, or was cut.") from None
     if isinstance(value, dict) and value.get("error"):
-        raise error_from_value(value)
+        raise error_within(value)
     if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
         raise StreamBroken("The upstream's answer is not a chat completion: it has no 'choices'.")
     decoders: list[ChoiceDecoder] = []

@@ -17,7 +17,7 @@ from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_chunks import KNOWN_FIELDS, wire_head
 from headgate.dialects.openai_completions.logprobs import entries_from_wire, entries_to_wire, losses_of
 from headgate.dialects.openai_completions.request_codec import NAME
-from headgate.dialects.openai_errors import error_from_value
+from headgate.dialects.openai_errors import error_within
 from headgate.dialects.openai_usage import usage_from_wire, usage_rest, usage_to_wire
 
 OBJECT = "text_completion"
@@ -67,7 +67,7 @@ def decode_result(body: bytes) -> ChatResult:
     except (ValueError, RecursionError):
         raise StreamBroken("The upstream's answer is not JSON, or was cut.") from None
     if isinstance(value, dict) and value.get("error"):
-        raise error_from_value(value)
+        raise error_within(value)
     if not isinstance(value, dict) or not isinstance(value.get("choices"), list):
         raise StreamBroken("The upstream's answer is not a completion: it has no 'choices'.")
     found = [choice for choice in value["choices"] if isinstance(choice, dict)]

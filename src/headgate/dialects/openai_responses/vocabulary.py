@@ -14,8 +14,8 @@ from headgate.core.errors import ContextLengthExceeded, HeadgateError, UpstreamE
 from headgate.core.events import FinishReason, Stop
 from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Extensions, Reasoning
+from headgate.dialects import openai_errors
 from headgate.dialects.json_bodies import join
-from headgate.dialects.openai_errors import error_from_value
 from headgate.dialects.openai_shared import VENDOR
 from headgate.dialects.sealed import seal, unseal
 
@@ -26,20 +26,6 @@ ENCRYPTED = "reasoning.encrypted_content"
 LOGPROBS = "message.output_text.logprobs"
 
 _MINTED = re.compile(r"[a-z]+_hg\d+_")
-_STATUS_BY_WORD: Mapping[str, int] = {
-    "authentication_error": 401,
-    "insufficient_quota": 429,
-    "invalid_prompt": 400,
-    "invalid_request_error": 400,
-    "model_not_found": 404,
-    "not_found_error": 404,
-    "permission_error": 403,
-    "rate_limit_error": 429,
-    "rate_limit_exceeded": 429,
-    "server_error": 500,
-    "timeout_error": 504,
-    "tokens": 429,
-}
 _FIELDS = {"s": "signature", "d": "data", "r": "redacted"}
 
 
@@ -247,16 +233,9 @@ def error_within(value: object) -> HeadgateError:
         detail = inner
     elif detail.get("type") == "error":
         detail = {key: item for key, item in detail.items() if key != "type"}
-    status = 502
-    for key in ("code", "type"):
-        word = detail.get(key)
-        if isinstance(word, str):
-            status = _STATUS_BY_WORD.get(word, 400 if "image" in word and key == "code" else status)
-            if status != 502:
-                break
     if not detail:
-        return UpstreamError("The upstream's answer failed, and it gave no reason.", status=status)
-    return error_from_value({"error": detail}, status)
+        return UpstreamError("The upstream's answer failed, and it gave no reason.")
+    return openai_errors.error_within({"error": detail})
 
 
 def error_to_wire(error: HeadgateError) -> dict[str, Any]:
