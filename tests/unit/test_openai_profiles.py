@@ -257,8 +257,9 @@ def test_options_of_a_stream(profile: str, options: Any) -> None:
 
 def test_a_callers_own_options_of_a_stream_count() -> None:
     extensions = {"openai_chat": {"stream_options": {"include_obfuscation": True}}}
-    wire, _ = send(OPENAI, stream=True, extensions=extensions)
+    wire, losses = send(OPENAI, stream=True, extensions=extensions)
     assert wire["stream_options"] == {"include_obfuscation": True}
+    assert losses == ["stream_options.include_obfuscation"]
     wire, losses = send(MISTRAL, stream=True, extensions=extensions)
     assert "stream_options" not in wire
     assert losses == ["stream_options.include_obfuscation"]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headgate.core.messages import Extensions
+from headgate.dialects.json_bodies import Fields, wrong_type
 
 VENDOR = "openai"
 FIELDS: Mapping[str, type] = {
@@ -24,6 +25,15 @@ FIELDS: Mapping[str, type] = {
     "verbosity": str,
 }
 """With their JSON types."""
+
+
+def stream_options(fields: Fields) -> Fields | None:
+    """`stream_options`, taken out; the type of what all of OpenAI's dialects have in it is checked."""
+    options = fields.fields("stream_options")
+    padded = None if options is None else options.peek("include_obfuscation")
+    if options is not None and not isinstance(padded, bool | None):
+        raise wrong_type(options.param("include_obfuscation"), "a boolean", padded)
+    return options
 
 
 def with_shared(extensions: Extensions, shared: Mapping[str, Any]) -> Extensions:

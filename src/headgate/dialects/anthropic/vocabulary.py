@@ -5,7 +5,7 @@ Source: Anthropic API reference, "Messages", as the anthropic SDK 2.x types it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -13,7 +13,7 @@ import msgspec
 from headgate.core.events import FinishReason, Stop
 from headgate.core.loss import Loss
 from headgate.core.messages import CacheHint, Citation, Extensions
-from headgate.dialects.json_bodies import join
+from headgate.dialects import foreign
 
 NAME = "anthropic"
 DIRECT = {"type": "direct"}
@@ -83,12 +83,9 @@ def extended(rest: Mapping[str, Any], **nested: Mapping[str, Any] | None) -> Ext
     return {NAME: values} if values else {}
 
 
-def foreign_losses(extensions: Extensions, path: str) -> Iterator[Loss]:
+def foreign_losses(extensions: Extensions, path: str) -> list[Loss]:
     """One loss for each field that belongs to another dialect."""
-    for dialect, values in extensions.items():
-        if dialect != NAME:
-            for key in values:
-                yield Loss(join(path, key), f"only {dialect} has this field")
+    return foreign.foreign_losses(extensions, path, NAME)
 
 
 def cache_to_wire(cache: CacheHint, extra: object) -> dict[str, Any]:

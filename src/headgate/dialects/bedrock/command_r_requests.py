@@ -31,13 +31,13 @@ from headgate.core.messages import (
     ToolCall,
     ToolResult,
 )
+from headgate.dialects import foreign
 from headgate.dialects.bedrock.parameter_definitions import definitions_from_schema, schema_from_definitions
 from headgate.dialects.json_bodies import (
     MAX_ITEMS,
     Fields,
     decode_object,
     encode,
-    join,
     missing,
     wrong_type,
     wrong_value,
@@ -424,9 +424,4 @@ def _put_tools(request: ChatRequest, wire: Entry, losses: list[Loss]) -> None:
 
 
 def _foreign(extensions: Extensions, path: str) -> list[Loss]:
-    return [
-        Loss(join(path, key), f"only {dialect} has this field")
-        for dialect, values in extensions.items()
-        if dialect != NAME
-        for key in values
-    ]
+    return foreign.foreign_losses(extensions, path, NAME)

@@ -7,6 +7,7 @@ from typing import Any
 from headgate.core.errors import InvalidRequest
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest, Extensions, Message, Part, Refusal, Sampling, Text
+from headgate.dialects import foreign
 from headgate.dialects.bedrock.prompt_forms import Form
 from headgate.dialects.bedrock.prompt_templates import Speaker, Template, Turn
 from headgate.dialects.json_bodies import (
@@ -14,7 +15,6 @@ from headgate.dialects.json_bodies import (
     Fields,
     decode_object,
     encode,
-    join,
     missing,
     wrong_type,
     wrong_value,
@@ -207,9 +207,4 @@ def _settings(sampling: Sampling, form: Form, losses: list[Loss]) -> dict[str, A
 
 
 def _foreign(extensions: Extensions, path: str, form: Form) -> list[Loss]:
-    return [
-        Loss(join(path, key), f"only {dialect} has this field")
-        for dialect, values in extensions.items()
-        if dialect != form.name
-        for key in values
-    ]
+    return foreign.foreign_losses(extensions, path, form.name)

@@ -16,7 +16,8 @@ from headgate.core.errors import InvalidRequest
 from headgate.core.events import FinishReason, Stop
 from headgate.core.loss import Loss
 from headgate.core.messages import Extensions, Reasoning
-from headgate.dialects.json_bodies import join, wrong_value
+from headgate.dialects import foreign
+from headgate.dialects.json_bodies import wrong_value
 from headgate.dialects.sealed import seal, unseal
 
 NAME = "converse"
@@ -68,12 +69,7 @@ def extended(values: Mapping[str, Any]) -> Extensions:
 
 def foreign_losses(extensions: Extensions, path: str) -> list[Loss]:
     """One loss for each field that belongs to another dialect."""
-    return [
-        Loss(join(path, key), f"only {dialect} has this field")
-        for dialect, values in extensions.items()
-        if dialect != NAME
-        for key in values
-    ]
+    return foreign.foreign_losses(extensions, path, NAME)
 
 
 def merged(wire: Mapping[str, Any], extra: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from typing_extensions import override
 from headgate.core.events import FinishReason, Stop
 from headgate.core.loss import Loss
 from headgate.core.messages import Extensions, Part, Reasoning
+from headgate.dialects import foreign
 from headgate.dialects.json_bodies import Fields, bounded, join, wrong_type, wrong_value
 from headgate.dialects.sealed import seal, unseal
 
@@ -136,12 +137,7 @@ def extended(rest: Mapping[str, Any], **nested: Mapping[str, Any] | None) -> Ext
 
 def foreign_losses(extensions: Extensions, path: str) -> list[Loss]:
     """One loss for each field that belongs to another dialect."""
-    return [
-        Loss(join(path, key), f"only {dialect} has this field")
-        for dialect, values in extensions.items()
-        if dialect != NAME
-        for key in values
-    ]
+    return foreign.foreign_losses(extensions, path, NAME)
 
 
 def kind_of(part: Part) -> str:

@@ -20,6 +20,7 @@ from headgate.core.messages import (
     ToolCall,
     ToolResult,
 )
+from headgate.dialects import foreign
 from headgate.dialects.json_bodies import join
 from headgate.dialects.openai_chat.caching import FIELD, hint_to_wire
 from headgate.dialects.openai_chat.message_decoder import AUDIO_TYPES
@@ -210,12 +211,7 @@ def hint_fields(hint: CacheHint | None, profile: Profile, path: str, losses: lis
 
 def foreign_losses(extensions: Extensions, path: str) -> list[Loss]:
     """One loss for each field that belongs to another dialect."""
-    return [
-        Loss(join(path, key), f"only {dialect} has this field")
-        for dialect, values in extensions.items()
-        if dialect not in (NAME, VENDOR)
-        for key in values
-    ]
+    return foreign.foreign_losses(extensions, path, NAME, VENDOR)
 
 
 def encode_call(part: ToolCall) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from headgate.dialects.openai_chat.message_decoder import MessageDecoder
 from headgate.dialects.openai_chat.payloads import check_schema
 from headgate.dialects.openai_chat.vocabulary import NAME, extended
 from headgate.dialects.openai_shared import FIELDS as SHARED
-from headgate.dialects.openai_shared import with_shared
+from headgate.dialects.openai_shared import stream_options, with_shared
 
 _VENDOR_FIELDS: Mapping[str, type] = {
     "audio": dict,
@@ -55,7 +55,7 @@ def decode_request(body: bytes, *, model: str | None = None, stream: bool | None
         raise missing("model")
     body_stream = fields.boolean("stream")
     streams = bool(body_stream) if stream is None else stream
-    options = fields.fields("stream_options")
+    options = stream_options(fields)
     wants_usage = bool(options and options.boolean("include_usage"))
     effort = fields.text("reasoning_effort")
     return ChatRequest(

@@ -6,6 +6,7 @@ from typing import Any
 
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest, ReasoningOptions, ResponseFormat, Sampling, Tool, ToolChoice
+from headgate.dialects.foreign import UNPADDED
 from headgate.dialects.json_bodies import encode
 from headgate.dialects.openai_chat.effort import effort_to_tell, is_meant_anyway
 from headgate.dialects.openai_chat.message_encoder import MessageEncoder, foreign_losses, hint_fields
@@ -61,8 +62,12 @@ def _put_stream(
     if request.stream:
         wire["stream"] = True
     options: dict[str, Any] = more if isinstance(more, dict) else {}
+    if options.get("include_obfuscation"):
+        losses.append(UNPADDED)
     if not profile.stream_options:
-        losses += [Loss(f"stream_options.{key}", _NOT_TAKEN) for key in options]
+        losses += [
+            Loss(f"stream_options.{key}", _NOT_TAKEN) for key in options if key != "include_obfuscation"
+        ]
         return
     if request.stream and profile.obfuscation:
         options = {"include_obfuscation": False} | options

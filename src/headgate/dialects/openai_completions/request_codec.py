@@ -11,6 +11,7 @@ from typing import Any
 from headgate.core.errors import InvalidRequest, UnsupportedParameter
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest, Extensions, Message, Sampling, Text
+from headgate.dialects.foreign import UNPADDED, foreign_losses
 from headgate.dialects.json_bodies import (
     Fields,
     decode_object,
@@ -22,7 +23,7 @@ from headgate.dialects.json_bodies import (
 )
 from headgate.dialects.openai_chat.profile import COMPATIBLE, Profile
 from headgate.dialects.openai_chat.request_decoder import logit_bias, stop_sequences
-from headgate.dialects.openai_shared import VENDOR
+from headgate.dialects.openai_shared import VENDOR, stream_options
 
 NAME = "openai_completions"
 DEFAULT_MAX_TOKENS = 16
@@ -50,7 +51,7 @@ def decode_request(body: bytes, *, model: str | None = None, stream: bool | None
         raise missing("model")
     body_stream = fields.boolean("stream")
     streams = bool(body_stream) if stream is None else stream
-    options = fields.fields("stream_options")
+    options = stream_options(fields)
     wants_usage = bool(options and options.boolean("include_usage"))
     return ChatRequest(
         model=name,
@@ -149,6 +150,8 @@ def encode_request(
         wire["stream"] = True
         asked = {"include_usage": True} if request.include_usage else {}
         options = asked | (options if isinstance(options, dict) else {})
+    if options and options.get("include_obfuscation"):
+        losses.append(UNPADDED)
     if options and profile.stream_options:
         wire["stream_options"] = options
     wire |= extra
@@ -208,9 +211,5 @@ def _put_sampling(sampling: Sampling, profile: Profile, wire: dict[str, Any], lo
 
 
 def _foreign(extensions: Extensions, path: str) -> list[Loss]:
-    return [
-        Loss(join(path, key), _NOT_TAKEN if dialect == VENDOR else f"only {dialect} has this field")
-        for dialect, values in extensions.items()
-        if dialect != NAME
-        for key in values
-    ]
+    losses = [Loss(join(path, key), _NOT_TAKEN) for key in extensions.get(VENDOR, {})]
+    return losses + foreign_losses(extensions, path, NAME, VENDOR)

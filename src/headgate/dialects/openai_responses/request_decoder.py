@@ -19,7 +19,7 @@ from headgate.core.messages import (
 from headgate.dialects.json_bodies import Fields, decode_object, missing, wrong_type, wrong_value
 from headgate.dialects.openai_responses.input_decoder import InputDecoder
 from headgate.dialects.openai_responses.vocabulary import ENCRYPTED, LOGPROBS, NAME, extended
-from headgate.dialects.openai_shared import FIELDS, with_shared
+from headgate.dialects.openai_shared import FIELDS, stream_options, with_shared
 
 _SHARED = {key: kind for key, kind in FIELDS.items() if key != "verbosity"}
 """`verbosity` stands in `text` here."""
@@ -111,7 +111,7 @@ def decode_fields(
 
 
 def _rest(fields: Fields, extra: Mapping[str, Any], verbosity: str | None) -> Extensions:
-    options = fields.fields("stream_options")
+    options = stream_options(fields)
     more = dict(extra) | {"stream_options": options.rest() if options else None}
     for key, expected in _VENDOR_FIELDS.items():
         value = fields.peek(key)

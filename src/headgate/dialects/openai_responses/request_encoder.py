@@ -17,6 +17,7 @@ from headgate.core.messages import (
     Tool,
     ToolChoice,
 )
+from headgate.dialects.foreign import UNPADDED
 from headgate.dialects.json_bodies import encode
 from headgate.dialects.openai_chat.effort import effort_to_tell, is_meant_anyway
 from headgate.dialects.openai_chat.profile import EFFORT, OPENAI_FAMILIES
@@ -87,6 +88,8 @@ def encode_request(
         wire["include"] = include
     if request.stream:
         wire["stream"] = True
+    if _object(extra.get("stream_options")).get("include_obfuscation"):
+        losses.append(UNPADDED)
     for key in ("user", "metadata", "service_tier"):
         if (value := getattr(request, key)) is not None:
             wire[key] = value

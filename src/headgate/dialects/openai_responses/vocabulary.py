@@ -14,8 +14,7 @@ from headgate.core.errors import ContextLengthExceeded, HeadgateError, UpstreamE
 from headgate.core.events import FinishReason, Stop
 from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Extensions, Reasoning
-from headgate.dialects import openai_errors
-from headgate.dialects.json_bodies import join
+from headgate.dialects import foreign, openai_errors
 from headgate.dialects.openai_shared import VENDOR
 from headgate.dialects.sealed import seal, unseal
 
@@ -50,12 +49,7 @@ def extended(values: Mapping[str, Any]) -> Extensions:
 
 def foreign_losses(extensions: Extensions, path: str) -> list[Loss]:
     """One loss for each field that belongs to another dialect."""
-    return [
-        Loss(join(path, key), f"only {dialect} has this field")
-        for dialect, values in extensions.items()
-        if dialect not in (NAME, VENDOR)
-        for key in values
-    ]
+    return foreign.foreign_losses(extensions, path, NAME, VENDOR)
 
 
 def settled(item: Mapping[str, Any]) -> dict[str, Any]:
