@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import cached_property
 from time import monotonic
 
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Call
-from headgate.core.errors import DeadlineExceeded
+from headgate.core.errors import DeadlineExceeded, InvalidRequest
 from headgate.core.estimate import estimate_tokens
 from headgate.core.messages import ChatRequest
 from headgate.core.needs import needs_of
@@ -68,13 +69,18 @@ class Intake:
         return dialect.decode_request(self._body)
 
     def examine(self) -> None:
-        """Note in the call what planning depends on. Raises InvalidRequest where the request must be read."""
+        """Note in the call what planning depends on.
+
+        A request that can't be read needs nothing that is known: in its own dialect it is the upstream's to
+        judge, in others it is refused where it is translated.
+        """
         call, route = self.call, self.route
         if route.examines:
-            request = self.request
-            if isinstance(request, ChatRequest):
-                call.needs = needs_of(request)
-                call.size = estimate_tokens(request) + (request.sampling.max_tokens or 0)
+            with contextlib.suppress(InvalidRequest):
+                request = self.request
+                if isinstance(request, ChatRequest):
+                    call.needs = needs_of(request)
+                    call.size = estimate_tokens(request) + (request.sampling.max_tokens or 0)
         if route.affinity is not None:
             call.affinity = affinity_of(route.affinity, self.envelope, self._received)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from time import monotonic
 
 from headgate.core.call import Call, Outcome, outcome_of
-from headgate.core.errors import Cancelled, DeadlineExceeded, HeadgateError
+from headgate.core.errors import Cancelled, DeadlineExceeded, HeadgateError, Internal
 from headgate.core.loss import Loss
 from headgate.policy.limits import Ticket
 from headgate.routing.execute import Execution, Step
@@ -137,19 +137,16 @@ class Relay:
         if intake.route.examines and intake.size > LARGE_BODY:
             self._task = self._gateway.loop.create_task(self._examine_large())
             return
-        try:
-            intake.examine()
-        except HeadgateError as error:
-            self._give_up(error)
-        else:
-            self._plan()
+        intake.examine()
+        self._plan()
 
     async def _examine_large(self) -> None:
         try:
             await asyncio.to_thread(self._intake.examine)
-        except HeadgateError as error:
+        except Exception:
+            log.exception("a request could not be examined")
             self._task = None
-            self._give_up(error)
+            self._give_up(Internal("The request could not be read; the log has the reason"))
         else:
             self._task = None
             self._plan()
