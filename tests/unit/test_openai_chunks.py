@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from headgate.core.errors import HeadgateError, UpstreamError
-from headgate.core.events import Failed, PartDelta, PartEnded, PartStarted, Started
-from headgate.core.messages import Opaque
+from headgate.core.events import Failed, PartCited, PartDelta, PartEnded, PartStarted, Started
+from headgate.core.messages import Citation, Opaque, Text
 from headgate.dialects import sse
 from headgate.dialects.answer_losses import MAX_NOTED
 from headgate.dialects.dialect import AnswerOptions, ChatDialect
@@ -61,6 +61,19 @@ def test_of_thousands_of_losses_the_first_are_told(dialect: ChatDialect) -> None
         encoder.encode(PartEnded(index))
     assert len(encoder.losses) == MAX_NOTED
     assert encoder.losses[0].path == "choices[0].parts[0]"
+
+
+@both
+def test_losses_are_told_of_what_is_nested_deeply(dialect: ChatDialect) -> None:
+    deep: Any = 1
+    for _ in range(900):
+        deep = {"usage": deep}
+    start = Started("c1", "m", 7, {"gemini": deep})
+    cited = PartCited(0, Citation("url", "https://a", extensions={"gemini": deep}))
+    encoder = dialect.stream_encoder(AnswerOptions())
+    for event in (start, PartStarted(0, Text("")), cited, PartEnded(0)):
+        encoder.encode(event)
+    assert any(loss.path.startswith("usage.usage") for loss in encoder.losses)
 
 
 @both

@@ -38,11 +38,14 @@ from headgate.dialects.json_bodies import join
 MAX_NOTED = 100
 """Losses of one answer. An upstream may send any number of fields; nobody reads more than so many names."""
 
+_DEPTH = 4
+"""Levels of objects whose fields are named one by one."""
 _HOLDERS = frozenset(
     {
         *("usage", "prompt_tokens_details", "completion_tokens_details"),
         *("input_tokens_details", "output_tokens_details", "usageMetadata"),
         *("choices", "candidates", "logprobsResult", "groundingMetadata", "item", "document"),
+        *("meta", "billed_units"),
     }
 )
 """Objects of answers whose fields are named one by one."""
@@ -127,6 +130,11 @@ def place(dialect: str, event: PartStarted | PartCited) -> str:
             return f"candidates[{event.choice}].content.parts[{event.index}]"
         case _:
             return f"choices[{event.choice}].parts[{event.index}]"
+
+
+def note_fields(extensions: Extensions, dialect: str, losses: list[Loss]) -> None:
+    """As `note`, for the fields of an answer that is no chat."""
+    _add(_of_answer(extensions, dialect), losses)
 
 
 def note_all(result: ChatResult, dialect: str, losses: list[Loss], *, keeps_thoughts: bool = False) -> None:
@@ -215,13 +223,15 @@ def _of_part(part: Part, path: str, dialect: str, keeps_thoughts: bool) -> Itera
         yield from _of_citation(citation, path, dialect)
 
 
-def _named(values: Mapping[str, Any], path: str, maker: str, known: frozenset[str]) -> Iterator[Loss]:
+def _named(
+    values: Mapping[str, Any], path: str, maker: str, known: frozenset[str], depth: int = _DEPTH
+) -> Iterator[Loss]:
     for key, value in values.items():
         where = f"{path}[{key}]" if key.isdigit() else join(path, key)
         if key in known or value in _UNSAID.get(key, ()) or not _says(value):
             continue
-        if isinstance(value, dict) and (key in _HOLDERS or key.isdigit()):
-            yield from _named(value, where, maker, known)
+        if isinstance(value, dict) and depth and (key in _HOLDERS or key.isdigit()):
+            yield from _named(value, where, maker, known, depth - 1)
         else:
             yield Loss(where, f"only {maker} has this field")
 
@@ -233,20 +243,25 @@ def _of_citation(citation: Citation, path: str, dialect: str) -> Iterator[Loss]:
                 yield Loss(f"{path}.citations.{name}", f"only {maker} has this field")
 
 
-def _rest_of(form: Mapping[str, Any]) -> Iterator[str]:
+def _rest_of(form: Mapping[str, Any], depth: int = _DEPTH) -> Iterator[str]:
     for key, value in form.items():
         if key in _CITED:
             continue
-        if isinstance(value, dict):
-            yield from _rest_of(value)
-        elif value not in (None, "", []):
+        if isinstance(value, dict) and depth:
+            yield from _rest_of(value, depth - 1)
+        elif value not in (None, "", [], {}):
             yield key
 
 
 def _says(value: object) -> bool:
     """Zeros, what is empty, and how many of the tokens are text where they nearly always are, say nothing."""
-    if isinstance(value, dict):
-        return value.get("modality") != "TEXT" and any(_says(item) for item in value.values())
-    if isinstance(value, list):
-        return any(_says(item) for item in value)
-    return bool(value)
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            waiting += () if each.get("modality") == "TEXT" else each.values()
+        elif isinstance(each, list):
+            waiting += each
+        elif each:
+            return True
+    return False
