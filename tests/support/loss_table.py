@@ -80,7 +80,10 @@ CHAT = Section(
         Upstream("openai_completions", "m"),
     ),
 )
-INVOKE_UPSTREAMS = tuple(Upstream(each.dialect, each.model) for each in invoke.CALLERS)
+INVOKE_UPSTREAMS = (
+    Upstream("invoke_anthropic", "anthropic.claude-opus-4-8"),
+    *(Upstream(each.dialect, each.model) for each in invoke.CALLERS),
+)
 INVOKE = Section(
     "Chat, from bodies of InvokeModel", invoke.CALLERS, (*CHAT.upstreams[:-1], *INVOKE_UPSTREAMS)
 )

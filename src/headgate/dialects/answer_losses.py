@@ -87,6 +87,7 @@ _PLAIN = frozenset(
         *("length", "max_tokens", "MAX_TOKENS", "max_output_tokens", "model_context_window_exceeded"),
         *("tool_calls", "tool_use", "function_call", "pause_turn"),
         *("content_filter", "content_filtered", "SAFETY", "refusal"),
+        *("FINISH", "FINISHED", "COMPLETE", "LENGTH", "CONTENT_FILTERED"),
     }
 )
 """Words for the end of an answer that say no more than the neutral reason."""

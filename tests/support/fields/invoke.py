@@ -1,10 +1,13 @@
-"""Bodies of InvokeModel, as Amazon's user guides document them for each family of models."""
+"""Bodies of InvokeModel, as Amazon's user guides document them for each family of models.
+
+Those for Claude have Anthropic's own fields: see there.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from tests.support.fields import anthropic, converse
+from tests.support.fields import converse
 from tests.support.fields.embeddings import IN_OUR_FORM
 from tests.support.fields.row import PNG, SCHEMA, Body, Caller, Row
 
@@ -56,29 +59,6 @@ def _history(name: str, *entries: Body) -> Row:
     )
 
 
-def _without_model(body: Body) -> Body:
-    return {key: value for key, value in body.items() if key not in ("model", "stream")} | {
-        "anthropic_version": "bedrock-2023-05-31"
-    }
-
-
-ANTHROPIC_CALLER = Caller(
-    "invoke_anthropic",
-    [
-        *(
-            Row(each.group, each.name, _without_model(each.asked), _without_model(each.without), each.implied)
-            for each in anthropic.CALLER.rows
-            if _without_model(each.asked) != _without_model(each.without)
-        ),
-        Row(
-            "request",
-            "anthropic_beta",
-            {**_without_model(anthropic.BASE), "anthropic_beta": ["b"]},
-            _without_model(anthropic.BASE),
-        ),
-    ],
-    model="anthropic.claude-opus-4-8",
-)
 NOVA_CALLER = Caller(
     "invoke_nova",
     [
@@ -197,7 +177,6 @@ COMMAND_R_CALLER = Caller(
     model="cohere.command-r-plus-v1:0",
 )
 CALLERS = (
-    ANTHROPIC_CALLER,
     NOVA_CALLER,
     CHAT_CALLER,
     COMMAND_R_CALLER,

@@ -362,7 +362,7 @@ def _lose(losses: list[Loss], loss: Loss | None) -> None:
 
 
 class StreamEncoder:
-    """Texts as they come; citations and calls once they are whole; at the end everything once more.
+    """Texts as they come, behind each what it rests on; calls when they are whole; at the end all again.
 
     After a failure: an exception, and no `stream-end`.
     """
@@ -377,6 +377,7 @@ class StreamEncoder:
         self._told: list[str] = []
         self._length = 0
         self._starts: dict[int, int] = {}
+        self._rests_on: dict[int, list[Citation]] = {}
         self._arguments: dict[int, list[str]] = {}
         self._citations: list[dict[str, Any]] = []
         self._ended = False
@@ -387,16 +388,16 @@ class StreamEncoder:
         if not isinstance(event, PartDelta):
             note(event, NAME, self.losses)
         match event:
-            case PartDelta() | PartStarted() | PartCited() if event.choice:
+            case PartDelta() | PartStarted() | PartCited() | PartEnded() if event.choice:
                 _lose(self.losses, Loss(f"choices[{event.choice}]", "the dialect gives one answer"))
             case PartDelta():
                 return self._delta(event)
             case PartStarted():
                 return self._part(event)
             case PartCited():
-                return self._cite(event.index, event.citation)
+                self._rests_on.setdefault(event.index, []).append(event.citation)
             case PartEnded():
-                pass
+                return self._cite(event.index)
             case Started():
                 self._id = self._options.id or event.id
                 self._extra |= dict(event.extensions.get(NAME, {}))
@@ -426,10 +427,9 @@ class StreamEncoder:
             return b""
         self._parts[event.index] = part
         self._starts[event.index] = self._length
-        out = self._say(part.text) if part.text else b""
-        for citation in part.citations if isinstance(part, Text) else ():
-            out += self._cite(event.index, citation)
-        return out
+        if isinstance(part, Text) and part.citations:
+            self._rests_on[event.index] = list(part.citations)
+        return self._say(part.text) if part.text else b""
 
     def _delta(self, event: PartDelta) -> bytes:
         if event.logprobs is not None:
@@ -446,12 +446,12 @@ class StreamEncoder:
             self._told.append(text)
         return b'data: {"is_finished":false,"event_type":"text-generation","text":%b}\n\n' % _json(text)
 
-    def _cite(self, index: int, citation: Citation) -> bytes:
-        start = self._starts.get(index)
-        if start is None:
+    def _cite(self, index: int) -> bytes:
+        citations, start = self._rests_on.pop(index, []), self._starts.get(index)
+        if not citations or start is None:
             return b""
-        path = f"choices[0].parts[{index}]"
-        found = _cited(citation, "".join(self._told)[start:], start, path, self.losses)
+        text, path = "".join(self._told)[start:], f"choices[0].parts[{index}]"
+        found = [each for one in citations for each in _cited(one, text, start, path, self.losses)]
         self._citations += found
         return self._event("citation-generation", {"citations": found}) if found else b""
 

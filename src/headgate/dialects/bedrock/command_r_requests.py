@@ -55,6 +55,13 @@ _SETTINGS: Mapping[str, str] = {
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
 }
+_ROLES: Mapping[Role, str] = {
+    "user": "USER",
+    "assistant": "CHATBOT",
+    "system": "SYSTEM",
+    "developer": "SYSTEM",
+    "tool": "TOOL",
+}
 _NO_SETTING = "the model has no such setting"
 _NO_PLACE = ("response_format", "reasoning", "user", "metadata", "service_tier")
 
@@ -262,12 +269,14 @@ class _Writer:
         for index, message in enumerate(messages):
             is_system = message.role in ("system", "developer")
             leading = leading and is_system
-            entry = self._entry(message, index, moved=is_system and not leading)
+            entry = self._entry(message, index)
             if leading:
                 preamble.append(entry["message"])
             elif index == asked:
                 wire["message"] = entry["message"]
-            elif index < asked:
+            elif index < asked or is_system:
+                if index > asked:
+                    self._lose(message.place(index), "moved before the user's last message")
                 history += [entry] if any(entry[key] for key in entry if key != "role") else []
             else:
                 results += self._under_way(entry, message, index)
@@ -281,18 +290,16 @@ class _Writer:
 
     def _asked(self, messages: Sequence[Message]) -> int:
         """Which message is the user's last."""
-        system = ("system", "developer")
         last = len(messages) - 1
         if last >= 0 and messages[last].role == "assistant":
             raise InvalidRequest(
                 "The target takes a user's message or the results of tools last, not the model's own words.",
                 param=messages[last].place(last),
             )
-        first = next((index for index, each in enumerate(messages) if each.role not in system), last + 1)
-        found = [i for i, each in enumerate(messages) if i >= first and each.role in ("user", *system)]
-        if not found:
+        found = next((index for index in range(last, -1, -1) if messages[index].role == "user"), None)
+        if found is None:
             raise InvalidRequest("The target needs a user's message.", param="messages")
-        return found[-1]
+        return found
 
     def _under_way(self, entry: Entry, message: Message, index: int) -> list[Entry]:
         """The results for the user's last message. They hold the calls; nothing else has a place."""
@@ -306,13 +313,11 @@ class _Writer:
         found: list[Entry] = entry.get("tool_results", [])
         return found
 
-    def _entry(self, message: Message, index: int, moved: bool) -> Entry:
+    def _entry(self, message: Message, index: int) -> Entry:
         path = message.place(index)
         self._losses += _foreign(message.extensions, path)
         if message.name is not None:
             self._lose(f"{path}.name", "messages have no name in this dialect")
-        if moved:
-            self._lose(path, "moved to the user's turn: system prompts stand first here")
         texts: list[str] = []
         calls: list[Entry] = []
         results: list[Entry] = []
@@ -328,9 +333,8 @@ class _Writer:
                 case _:
                     texts.append(self._text(part, where))
         if message.role == "tool":
-            return {"role": "TOOL", "tool_results": results}
-        role = "CHATBOT" if message.role == "assistant" else "USER"
-        entry: Entry = {"role": role, "message": "".join(texts)}
+            return {"role": _ROLES["tool"], "tool_results": results}
+        entry: Entry = {"role": _ROLES[message.role], "message": "".join(texts)}
         if calls:
             entry["tool_calls"] = calls
         return entry | dict(message.extensions.get(NAME, {}))
