@@ -10,6 +10,7 @@ import click
 
 from headgate import __version__
 from headgate.cli.exits import Exit, Failure
+from headgate.cli.explain import explain
 from headgate.cli.serving import call, check, serve
 from headgate.cli.weights import models, pull
 from headgate.core.errors import ConfigError, HeadgateError
@@ -74,7 +75,7 @@ def key(name: str) -> int:
     return Exit.OK
 
 
-for command in (serve, check, call, pull, models):
+for command in (serve, check, call, explain, pull, models):
     cli.add_command(command)
 
 

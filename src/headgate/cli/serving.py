@@ -151,7 +151,7 @@ def call(
             "give [METHOD] PATH, and a PATH that starts with /: headgate call GET /v1/models"
         )
     method = methods[0].upper() if methods else "GET" if data is None else "POST"
-    body = _body(data)
+    body = read_body(data, "--data")
     fields = [_field(header) for header in headers]
     if data is not None and not any(name == b"content-type" for name, _ in fields):
         fields.append((b"content-type", b"application/json"))
@@ -181,7 +181,8 @@ async def _exchange(settings: Settings, method: str, path: str, body: bytes, hea
     return Exit.CALL_REFUSED if status < 500 else Exit.CALL_FAILED
 
 
-def _body(data: str | None) -> bytes:
+def read_body(data: str | None, option: str) -> bytes:
+    """What an option that takes TEXT, @FILE or @- stands for. Raises Failure."""
     if data is None:
         return b""
     if not data.startswith("@"):
@@ -192,7 +193,7 @@ def _body(data: str | None) -> bytes:
         return Path(data[1:]).read_bytes()
     except OSError as error:
         reason = (error.strerror or type(error).__name__).lower()
-        raise Failure(f"--data {data}: can't be read: {reason}", Exit.CONFIGURATION) from None
+        raise Failure(f"{option} {data}: can't be read: {reason}", Exit.CONFIGURATION) from None
 
 
 def _field(header: str) -> tuple[bytes, bytes]:

@@ -17,6 +17,7 @@ from headgate.server import build
 from headgate.server.gateway import Gateway
 from headgate.server.handlers import on_headgate_error, on_http_exception, on_validation_error
 from headgate.server.middleware import Front
+from headgate.server.routes.explain import explain_routes
 from headgate.server.routes.health import health_routes
 from headgate.server.routes.hot import hot_routes
 from headgate.server.routes.models import models_routes
@@ -61,6 +62,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.include_router(hot_routes(gateway))
     app.include_router(responses_routes(gateway))
     app.include_router(models_routes(gateway))
+    app.include_router(explain_routes(gateway))
     app.include_router(predict_routes(gateway))
     app.include_router(health_routes(gateway))
     app.add_exception_handler(HeadgateError, on_headgate_error)

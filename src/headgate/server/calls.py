@@ -8,7 +8,7 @@ from time import monotonic
 
 from headgate.config.quantities import QuantityError, parse_duration
 from headgate.core.backend import RawHeaders
-from headgate.core.call import Call
+from headgate.core.call import Call, Principal
 from headgate.core.errors import HeadgateError, InvalidRequest, UnsupportedMediaType
 from headgate.dialects.dialect import ChatDialect
 from headgate.dialects.envelope import Envelope
@@ -38,26 +38,51 @@ def begin(
         answers_in: the caller's dialect with an encoder for just this answer: it is written anew even where
             the upstream speaks the same dialect.
     """
-    endpoint = match.endpoint
     model = match.model or ""
     try:
         gateway.admit()
-        principal = gateway.keys.authenticate(
-            headers if match.key is None else [*headers, (b"x-goog-api-key", match.key)]
-        )
-        check_content_type(headers)
-        envelope = Envelope.read(body, model=match.model, stream=endpoint.stream)
+        principal = who(gateway, match, headers)
+        envelope = Envelope.read(body, model=match.model, stream=match.endpoint.stream)
         model = envelope.model
-        route = gateway.route(model)
-        patience = asked_timeout(headers, route.timeouts.total)
-        if endpoint.form is not None:
-            endpoint = endpoint.of_form(
-                endpoint.form(model, envelope.fields, route.operations, envelope.stream)
-            )
-            match = replace(match, endpoint=endpoint)
+        intake = take_in(gateway, match, headers, body, principal, envelope)
     except HeadgateError as error:
-        gateway.refuse(endpoint, headers, error, client, model)
+        gateway.refuse(match.endpoint, headers, error, client, model)
         return None
+    call = intake.call
+    call.origin = origin
+    gateway.metrics.call_started(call)
+    intake.added = [(b"x-request-id", call.id.encode("ascii")), *_trace_fields(gateway, call, headers)]
+    if answers_in is not None:
+        intake.dialect = answers_in
+        intake.rewrites = True
+    relay = Relay(gateway, intake, client)
+    relay.start()
+    return relay
+
+
+def who(gateway: Gateway, match: Match, headers: RawHeaders) -> Principal:
+    """Who asks, and for something that can be read. Raises Unauthenticated, UnsupportedMediaType."""
+    principal = gateway.keys.authenticate(
+        headers if match.key is None else [*headers, (b"x-goog-api-key", match.key)]
+    )
+    check_content_type(headers)
+    return principal
+
+
+def take_in(
+    gateway: Gateway, match: Match, headers: RawHeaders, body: bytes, principal: Principal, envelope: Envelope
+) -> Intake:
+    """The call that a request asks for: which model, until when. Nothing is counted or begun by it.
+
+    Raises ModelNotFound, Unavailable, InvalidRequest.
+    """
+    endpoint = match.endpoint
+    route = gateway.route(envelope.model)
+    patience = asked_timeout(headers, route.timeouts.total)
+    if endpoint.form is not None:
+        form = endpoint.form(envelope.model, envelope.fields, route.operations, envelope.stream)
+        endpoint = endpoint.of_form(form)
+        match = replace(match, endpoint=endpoint)
     now = monotonic()
     call = Call(
         request_id(headers),
@@ -67,18 +92,9 @@ def begin(
         now,
         principal,
         envelope.stream,
+        now + patience,
     )
-    call.deadline = now + patience
-    call.origin = origin
-    gateway.metrics.call_started(call)
-    fields = [(b"x-request-id", call.id.encode("ascii")), *_trace_fields(gateway, call, headers)]
-    intake = Intake(gateway, call, match, route, envelope, body, headers, fields)
-    if answers_in is not None:
-        intake.dialect = answers_in
-        intake.rewrites = True
-    relay = Relay(gateway, intake, client)
-    relay.start()
-    return relay
+    return Intake(gateway, call, match, route, envelope, body, headers)
 
 
 def check_content_type(headers: RawHeaders) -> None:

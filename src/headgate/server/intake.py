@@ -40,7 +40,6 @@ class Intake:
         envelope: Envelope,
         body: bytes,
         received: RawHeaders,
-        added: RawHeaders,
     ) -> None:
         self.gateway = gateway
         self.call = call
@@ -53,7 +52,8 @@ class Intake:
         self.envelope = envelope
         self._body = body
         self._received = received
-        self._added = added
+        self.added: RawHeaders = ()
+        """Header fields of ours that go upstream: the request's id, its trace."""
 
     @cached_property
     def request(self) -> ChatRequest | EmbedRequest | RerankRequest:
@@ -110,8 +110,8 @@ class Intake:
         """What goes with a request in the dialect `upstream`: ours, the caller's own where it speaks the same
         dialect, and the dialect's defaults for what neither has."""
         if not upstream.caller_headers and not upstream.headers:
-            return self._added
-        fields = list(self._added)
+            return self.added
+        fields = list(self.added)
         if same:
             fields += [field for field in self._received if field[0] in upstream.caller_headers]
         said = {name for name, _ in fields}
