@@ -41,6 +41,7 @@ from tests.support.answer_table import (
     ending,
     events_of,
     reread,
+    small_vanished,
     streamed_to,
 )
 from tests.support.answers.row import Vendor
@@ -64,6 +65,10 @@ streams = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream
 def test_no_field_of_an_answer_vanishes(vendor: Vendor, caller: str, stream: bool) -> None:
     found = {name: cell(caller, vendor, sample, stream) for name, sample in vendor.samples()}
     assert [name for name, each in found.items() if each is not None and each.word == "vanished"] == []
+
+
+def test_no_field_of_embeddings_and_rankings_vanishes() -> None:
+    assert list(small_vanished()) == []
 
 
 @vendors

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from headgate.core.errors import HeadgateError
@@ -15,7 +15,8 @@ from headgate.core.events import ChatEvent, Failed, Stop
 from headgate.core.fold import fold
 from headgate.core.loss import Loss
 from headgate.core.result import ChatResult
-from headgate.dialects.dialect import AnswerOptions, ChatDialect
+from headgate.dialects.answer_losses import note_fields
+from headgate.dialects.dialect import AnswerOptions, ChatDialect, EmbedDialect, RerankDialect
 from headgate.dialects.registry import dialect
 from tests.support.answers import (
     anthropic,
@@ -24,8 +25,10 @@ from tests.support.answers import (
     openai_chat,
     openai_completions,
     openai_responses,
+    small,
 )
 from tests.support.answers.row import COMMON, Body, Sample, Vendor
+from tests.support.answers.small import Small
 
 VENDORS: Sequence[Vendor] = (
     openai_chat.VENDOR,
@@ -123,6 +126,46 @@ def vanished() -> Iterator[str]:
                         yield f"{vendor.dialect} {name} -> {caller}{how}"
 
 
+def small_vanished() -> Iterator[str]:
+    """Fields of embeddings and rankings that are gone without a word."""
+    for vendors in (small.EMBEDDINGS, small.RANKINGS):
+        for vendor in vendors:
+            for name, sample in vendor.samples.items():
+                for caller in vendors:
+                    if caller is not vendor and small_cell(caller.dialect, vendor, sample).word == "vanished":
+                        yield f"{vendor.dialect} {name} -> {caller.dialect}"
+
+
+# Embeddings and rankings.
+
+
+def small_told(caller: str, vendor: Small, body: Body) -> tuple[object, list[Loss]]:
+    """What a caller reads of vectors or a ranking, and the losses, as the server's lane has them."""
+    to, by = dialect(caller), dialect(vendor.dialect)
+    losses: list[Loss] = []
+    found = json.dumps(body).encode()
+    if isinstance(to, EmbedDialect):
+        assert isinstance(by, EmbedDialect)
+        vectors = replace(by.decode_result(found), model="m")
+        note_fields(vectors.extensions, caller, losses)
+        return to.decode_result(to.encode_result(small.EMBED, vectors)), losses
+    assert isinstance(to, RerankDialect) and isinstance(by, RerankDialect)
+    ranking = replace(by.decode_result(found), model="m")
+    note_fields(ranking.extensions, caller, losses)
+    return to.decode_result(to.encode_result(small.RERANK, ranking)), losses
+
+
+def small_cell(caller: str, vendor: Small, sample: Sample) -> Cell:
+    bare, known = small_told(caller, vendor, sample.without)
+    read, losses = small_told(caller, vendor, sample.told)
+    why = tuple(dict.fromkeys(loss.reason for loss in losses if loss not in known))
+    if why:
+        return Cell("lost" if read == bare else "changed", why)
+    if read != bare:
+        return Cell("kept")
+    return Cell("vanished") if sample.implied is None else Cell("needless", (sample.implied,))
+
+
 # Why an answer ended.
 
 
@@ -189,7 +232,23 @@ def page() -> str:
     blocks += [_endings(vendor) for vendor in VENDORS]
     blocks.append("## Fields that only one dialect has\n")
     blocks += [_own(vendor) for vendor in VENDORS]
+    blocks += ["## Embeddings\n", *(_small(vendor, small.EMBEDDINGS) for vendor in small.EMBEDDINGS)]
+    blocks += ["## Rerank\n", *(_small(vendor, small.RANKINGS) for vendor in small.RANKINGS)]
     return "\n".join(blocks)
+
+
+def _small(vendor: Small, callers: Sequence[Small]) -> str:
+    notes: dict[str, int] = {}
+    others = [each.dialect for each in callers if each is not vendor]
+    lines = [
+        f"### Answers of `{vendor.dialect}`\n",
+        f"| Field | {' | '.join(f'`{name}`' for name in others)} |",
+        "|---|" + "---|" * len(others),
+    ]
+    for name, sample in vendor.samples.items():
+        cells = [_noted(small_cell(caller, vendor, sample), notes) for caller in others]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", *_notes(notes)]) + "\n"
 
 
 def _table(caller: str) -> str:

@@ -192,7 +192,13 @@ def test_tei_answers() -> None:
                 "id": "07734bd2",
                 "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
             },
-            RerankResult("", (Ranked(3, 0.999071), Ranked(4, 0.78)), Usage(), "07734bd2"),
+            RerankResult(
+                "",
+                (Ranked(3, 0.999071), Ranked(4, 0.78)),
+                Usage(),
+                "07734bd2",
+                {"cohere_rerank": {"meta": {"billed_units": {"search_units": 1}}}},
+            ),
         ),
         (
             JINA_RERANK,

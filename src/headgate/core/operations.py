@@ -28,6 +28,7 @@ class EmbedResult:
     model: str
     vectors: tuple[bytes, ...]
     usage: Usage
+    extensions: Extensions = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ class RerankResult:
     ranked: tuple[Ranked, ...]
     usage: Usage = field(default_factory=Usage)
     id: str | None = None
+    extensions: Extensions = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,7 @@ def place(dialect: str, event: PartStarted | PartCited) -> str:
 
 def note_fields(extensions: Extensions, dialect: str, losses: list[Loss]) -> None:
     """As `note`, for the fields of an answer that is no chat."""
-    _add(_of_answer(extensions, dialect), losses)
+    add(_of_answer(extensions, dialect), losses)
 
 
 def note_all(result: ChatResult, dialect: str, losses: list[Loss], *, keeps_thoughts: bool = False) -> None:

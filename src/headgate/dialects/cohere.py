@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import uuid
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,6 +22,7 @@ from headgate.dialects.openai_embeddings import (
     body_model,
     floats,
     foreign_losses,
+    unread,
     vector_from_wire,
 )
 from headgate.dialects.openai_errors import decode_error, error_in_shape
@@ -32,6 +34,7 @@ from headgate.dialects.ranking import (
     encode_ranked,
     observer,
     text_list,
+    uncounted,
     usage_from_answer,
 )
 
@@ -180,7 +183,11 @@ def decode_embed_result(body: bytes) -> EmbedResult:
         if vector is None:
             raise StreamBroken(f"The upstream's embedding number {number} can't be read.")
         vectors.append(vector)
-    return EmbedResult("", tuple(vectors), usage_from_answer(value))
+    rest = unread(EMBED, uncounted(value), _EMBEDDED)
+    return EmbedResult("", tuple(vectors), usage_from_answer(value), rest)
+
+
+_EMBEDDED = frozenset({"id", "embeddings", "texts", "response_type"})
 
 
 def decode_rerank_request(body: bytes, *, model: str | None = None) -> RerankRequest:
@@ -226,7 +233,7 @@ COHERE_RERANK = RerankDialect(
     decode_request=decode_rerank_request,
     encode_request=encode_rerank_request,
     encode_result=encode_rerank_result,
-    decode_result=decode_ranked,
+    decode_result=partial(decode_ranked, RERANK),
     encode_error=encode_error,
     decode_error=decode_error,
     observer=observer,

@@ -5,6 +5,7 @@ Sources: Jina AI, "Reranker API"; vLLM, "Re-rank API" (the same shape; it always
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -60,7 +61,7 @@ JINA_RERANK = RerankDialect(
     decode_request=decode_request,
     encode_request=encode_request,
     encode_result=encode_result,
-    decode_result=decode_ranked,
+    decode_result=partial(decode_ranked, NAME),
     encode_error=encode_error,
     decode_error=decode_error,
     observer=observer,

@@ -7,8 +7,8 @@ no conversion.
 from __future__ import annotations
 
 import base64
-import binascii
 import struct
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -206,7 +206,17 @@ def decode_result(body: bytes) -> EmbedResult:
         model=model if isinstance(model, str) else "",
         vectors=tuple(vectors[index] for index in range(len(data))),
         usage=usage_from_wire(value.get("usage")) or Usage(),
+        extensions=unread(NAME, value, _ANSWERED),
     )
+
+
+_ANSWERED = frozenset({"object", "data", "model", "usage", "id", "created"})
+
+
+def unread(name: str, answer: Mapping[str, Any], known: Collection[str]) -> Extensions:
+    """The fields of an upstream's answer that have no neutral form."""
+    rest = {key: value for key, value in answer.items() if key not in known and value is not None}
+    return {name: rest} if rest else {}
 
 
 def vector_from_wire(value: object) -> bytes | None:
@@ -214,7 +224,7 @@ def vector_from_wire(value: object) -> bytes | None:
     if isinstance(value, str):
         try:
             packed = base64.b64decode(value, validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error, or not ASCII
             return None
         return packed if packed and len(packed) % 4 == 0 else None
     if not isinstance(value, list) or not value:

@@ -16,7 +16,7 @@ from headgate.core.loss import Loss
 from headgate.core.messages import Extensions
 from headgate.core.operations import Ranked, RerankRequest, RerankResult
 from headgate.dialects.json_bodies import Fields, decode_object, join, missing, wrong_type, wrong_value
-from headgate.dialects.openai_embeddings import body_model, foreign_losses
+from headgate.dialects.openai_embeddings import body_model, foreign_losses, unread
 from headgate.dialects.openai_errors import error_within
 from headgate.dialects.openai_observer import BodyObserver, object_after
 
@@ -97,8 +97,8 @@ def encode_ranked(request: RerankRequest, result: RerankResult) -> list[dict[str
     ]
 
 
-def decode_ranked(body: bytes) -> RerankResult:
-    """An upstream's answer of status 200; Cohere's does not say the model.
+def decode_ranked(name: str, body: bytes) -> RerankResult:
+    """An upstream's answer of status 200 in the dialect `name`; Cohere's does not say the model.
 
     Raises:
         StreamBroken: it is not what was asked for.
@@ -113,7 +113,23 @@ def decode_ranked(body: bytes) -> RerankResult:
         ranked,
         usage_from_answer(value),
         identity if isinstance(identity, str) else None,
+        unread(name, uncounted(fields), _ANSWERED),
     )
+
+
+_ANSWERED = frozenset({"id", "model", "object", "results", "usage"})
+
+
+def uncounted(answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer without those fields of its `meta` that count tokens, or tell the version."""
+    meta = answer.get("meta")
+    if not isinstance(meta, dict):
+        return answer
+    rest = {key: value for key, value in meta.items() if key not in ("api_version", "tokens")}
+    if isinstance(billed := rest.get("billed_units"), dict):
+        rest["billed_units"] = {key: value for key, value in billed.items() if key != "input_tokens"}
+    rest = {key: value for key, value in rest.items() if value}
+    return {**answer, "meta": rest or None}
 
 
 def known_fields(name: str, fields: Fields) -> Extensions:

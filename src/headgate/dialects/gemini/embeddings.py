@@ -163,8 +163,15 @@ def decode_result(body: bytes) -> EmbedResult:
         if vector is None:
             raise StreamBroken(f"The upstream's embedding number {number} can't be read.")
         vectors.append(vector)
-    counted = usage_from_wire(fields.get("usageMetadata"))
-    return EmbedResult("", tuple(vectors), Usage() if counted is None else counted[0])
+    usage, counts = usage_from_wire(fields.get("usageMetadata")) or (Usage(), {})
+    rest = {key: item for key, item in fields.items() if key not in _ANSWERED and item is not None}
+    if told := [item["statistics"] for item in items if item.get("statistics")]:
+        rest["statistics"] = told
+    rest |= {"usageMetadata": counts} if counts else {}
+    return EmbedResult("", tuple(vectors), usage, {NAME: rest} if rest else {})
+
+
+_ANSWERED = frozenset({"embedding", "embeddings", "usageMetadata"})
 
 
 def _packed(values: object) -> bytes | None:

@@ -16,6 +16,7 @@ from headgate.core.fold import unfold
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
 from headgate.core.operations import EmbedRequest, RerankRequest
+from headgate.dialects.answer_losses import note_fields
 from headgate.dialects.dialect import (
     ChatDialect,
     CountDialect,
@@ -259,12 +260,14 @@ class TranslatedResult(_Translated):
             assert isinstance(request, EmbedRequest)
             vectors = replace(upstream.decode_result(body), model=request.model)
             self.usage = vectors.usage
+            note_fields(vectors.extensions, caller.name, self.losses)
             return caller.encode_result(request, vectors)
         if isinstance(caller, RerankDialect):
             assert isinstance(upstream, RerankDialect)
             assert isinstance(request, RerankRequest)
             ranking = replace(upstream.decode_result(body), model=request.model)
             self.usage = ranking.usage
+            note_fields(ranking.extensions, caller.name, self.losses)
             return caller.encode_result(request, ranking)
         assert isinstance(caller, CountDialect)
         assert isinstance(upstream, CountDialect)
