@@ -18,7 +18,9 @@ from headgate.core.errors import (
     Overloaded,
     RateLimited,
     StreamBroken,
+    Unauthenticated,
     Unavailable,
+    UnsupportedParameter,
     UpstreamError,
 )
 from headgate.routing.execute import Execution, Step
@@ -39,11 +41,18 @@ class Tries:
         self.route = Route("m", targets(*names), retry)
         self.call = Call("r", "m", Operation.CHAT, "openai_chat", 0.0)
         self.execution = Execution(self.route, self.call, Plan(self.route.targets), random.Random(seed))
-        assert self.execution.first(0.0).target is self.route.targets[0]
+        self.latest = self.execution.first(0.0).target
+        assert self.latest is self.route.targets[0]
 
     def after(self, error: HeadgateError, remaining: float = 100.0) -> Step | None:
+        """What follows when the latest try failed with `error`, a pause included."""
         self.call.deadline = remaining
-        return self.execution.after(error, 0.0)
+        step = self.execution.after(self.latest, error, 0.0)
+        if step is not None:
+            self.latest = step.target
+            if step.delay:
+                assert self.execution.due(step, 0.0) == Step(step.target)
+        return step
 
 
 BROKEN = StreamBroken("x")
@@ -69,7 +78,7 @@ def test_pauses_grow_and_are_capped() -> None:
         tries = Tries("a", Retry(attempts=8, base=0.25, cap=2.0), seed)
         longest.append([found.delay for _ in range(7) if (found := tries.after(BROKEN, 1e9))])
     by_round = [max(column) for column in zip(*longest, strict=True)]
-    assert by_round == pytest.approx([0.5, 1.0, 2.0, 2.0, 2.0, 2.0, 2.0], rel=0.05)
+    assert by_round == pytest.approx([0.25, 0.5, 1.0, 2.0, 2.0, 2.0, 2.0], rel=0.05)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
@@ -81,13 +90,15 @@ def test_attempts_count_the_first(number: int) -> None:
     assert made == number
 
 
-@pytest.mark.parametrize("error", [InvalidRequest("x"), Internal("x")])
+@pytest.mark.parametrize("error", [InvalidRequest("x"), Unauthenticated("x")])
 def test_what_another_try_can_not_change_is_the_answer(error: HeadgateError) -> None:
     assert Tries("ab", Retry(attempts=5)).after(error) is None
 
 
 REFUSALS = [
     ContextLengthExceeded("x"),
+    UnsupportedParameter("x"),
+    Internal("x"),
     *(UpstreamError("x", status=status) for status in (400, 401, 403, 404, 413, 422)),
 ]
 

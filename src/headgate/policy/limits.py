@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 from headgate.core.errors import Overloaded
 
+_SHARE_OF_FREE = 3
+"""Places in the queue that one principal may hold for each one that is free."""
+
 
 class Ticket:
     """A place in the queue, then a permit. Give it back exactly once with `release`."""
@@ -32,8 +35,9 @@ class Admission:
     """At most `limit` calls at once and `max_queue` waiting.
 
     Those who wait take turns by principal, first come, first served within one: a key with a thousand calls
-    in the queue does not hold up another one's single call, and may hold three quarters of the places only
-    while others wait too.
+    in the queue does not hold up another one's single call. As soon as a second key has been seen, each of
+    them may hold three times as many places as are left free (three quarters alone, three sevenths beside
+    one as greedy, and so on): there is room for one that comes next.
 
     Callbacks in place of futures, because the data path has no task to suspend.
     """
@@ -46,6 +50,13 @@ class Admission:
         self._queued = 0
         self._waiting: dict[str, deque[Ticket]] = {}
         """By principal; the first in the dictionary has the next turn."""
+        self._first_seen: str | None = None
+        self._shared = False
+        """Calls of more than one principal have come."""
+
+    @property
+    def limit(self) -> int:
+        return self._limit
 
     @property
     def running(self) -> int:
@@ -64,16 +75,21 @@ class Admission:
         """Call `on_turn` when it is this call's turn: at once, or later.
 
         Raises:
-            Overloaded: the queue is full.
+            Overloaded: the queue is full, or holds as many of this principal's calls as it may.
         """
+        if self._first_seen is None:
+            self._first_seen = principal
+        elif principal != self._first_seen:
+            self._shared = True
         ticket = Ticket(self, on_turn, principal)
         if self._running < self._limit:
             self._running += 1
             ticket.turn()
             return ticket
         if self._queued >= self._max_queue or self._over_share(principal):
+            whose = "its limit" if self._queued >= self._max_queue else "too many of them of one key"
             raise Overloaded(
-                f"{self._name} has {self._running} calls running and {self._queued} waiting, its limit;"
+                f"{self._name} has {self._running} calls running and {self._queued} waiting, {whose};"
                 " try again later",
                 retry_after=1.0,
             )
@@ -82,10 +98,11 @@ class Admission:
         return ticket
 
     def _over_share(self, principal: str) -> bool:
-        """Some places are left for others, once there are others."""
-        others = len(self._waiting) - (principal in self._waiting)
+        """Its calls would take a place that is left for others (a dynamic threshold, as in switches)."""
+        if not self._shared:
+            return False
         mine = len(self._waiting.get(principal, ()))
-        return others > 0 and mine >= max(1, self._max_queue * 3 // 4)
+        return mine >= _SHARE_OF_FREE * (self._max_queue - self._queued)
 
     def leave(self, ticket: Ticket) -> None:
         if not ticket.running:

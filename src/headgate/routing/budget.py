@@ -7,14 +7,19 @@ class Budget:
     """Each call pays `share` in; each extra attempt takes one out; at most `reserve` is kept.
 
     Without it, an upstream that is down gets several times its usual load just then.
+
+    Args:
+        share: extra attempts for each call, on average; 0: none at all.
+        reserve: extra attempts that may be made at once, when calls have paid for them.
+        start: what is there before the first call; all of the reserve when left out.
     """
 
     __slots__ = ("_left", "reserve", "share")
 
-    def __init__(self, share: float, reserve: float = 10.0) -> None:
+    def __init__(self, share: float, reserve: float = 10.0, start: float | None = None) -> None:
         self.share = share
-        self.reserve = reserve
-        self._left = reserve
+        self.reserve = reserve if share > 0 else 0.0
+        self._left = self.reserve if start is None else min(start, self.reserve)
 
     @property
     def left(self) -> float:

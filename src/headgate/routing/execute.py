@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from collections.abc import Iterator
+from math import inf
 
 from headgate.core.call import Call
 from headgate.core.errors import (
     ContextLengthExceeded,
     DeadlineExceeded,
     HeadgateError,
+    Internal,
     Overloaded,
     RateLimited,
     Unavailable,
+    UnsupportedParameter,
     UpstreamError,
 )
-from headgate.routing.health import is_limited
+from headgate.core.record import record
+from headgate.routing.health import Circuit
 from headgate.routing.plan import Plan, nobody
+from headgate.routing.quota import is_limited
 from headgate.routing.route import Route
 from headgate.routing.target import Target
 
-_SHORTEST_WAIT = 0.05
-"""Seconds over which calls that waited for the same moment are spread, at least."""
+_SHORTEST_SPREAD = 0.05
+_SPACING = 0.02
+"""Seconds over which calls that wait for the same quota are spread: at least, and for each of them. All of
+them at once would spend it in the moment in which it is back."""
 _OF_THE_REQUEST = frozenset({400, 413, 415, 422})
 """Statuses that say what is wrong with the request itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Step:
-    """Try `target` after `delay` seconds; `queued`: the wait is for a quota, and takes a place."""
+    """Try `target` now; or, with a `delay`, ask `due` after so many seconds.
+
+    `queued`: the wait is for a quota, and takes a place.
+    """
 
     target: Target
     delay: float = 0.0
@@ -40,20 +50,38 @@ class Execution:
 
     A failure moves on to the next target that has not been tried: that costs nothing but the try. Second
     tries at the same target wait, with full jitter, and are paid from the route's budget. A spent quota is
-    waited for when its end lies near enough.
+    waited for when its end lies near enough. Targets behind an open circuit are the last resort.
     """
 
-    __slots__ = ("_call", "_first_refusal", "_made", "_most", "_plan", "_rng", "_route", "_tried")
+    __slots__ = (
+        "_call",
+        "_failures",
+        "_made",
+        "_most",
+        "_outgrown",
+        "_patience",
+        "_plan",
+        "_refusal",
+        "_rng",
+        "_route",
+        "_second_tries",
+    )
 
     def __init__(self, route: Route, call: Call, plan: Plan, rng: random.Random) -> None:
         self._route = route
         self._call = call
         self._plan = plan
         self._rng = rng
+        self._most = route.retry.limit(len(plan.order) + len(plan.cooling) + len(plan.kept_back))
         self._made = 0
-        self._most = route.retry.limit(len(plan.order) + len(plan.cooling))
-        self._tried: list[Target] = []
-        self._first_refusal: HeadgateError | None = None
+        self._second_tries = 0
+        self._failures: dict[Target, HeadgateError | None] = {}
+        """Those tried, the latest one last, with what became of it; None while it is under way."""
+        self._refusal: HeadgateError | None = None
+        self._outgrown = 0
+        """Longest context for which the request was too long."""
+        self._patience: float | None = None
+        """Until when quotas are waited for."""
 
     def first(self, now: float) -> Step:
         """Raises the error to answer with, when there is nothing to try within the call's patience."""
@@ -65,25 +93,55 @@ class Execution:
             raise nobody(self._route, self._call, now)
         return step
 
-    def after(self, error: HeadgateError, now: float) -> Step | None:
-        """The next try after one that failed with `error`; None when `verdict` is the answer."""
-        if self._first_refusal is None and error.status in _OF_THE_REQUEST:
-            self._first_refusal = error
+    def after(self, target: Target, error: HeadgateError, now: float) -> Step | None:
+        """The next try after that of `target` failed with `error`; None when `verdict` is the answer."""
+        self.note(target, error)
         if not self._may_try or self._remaining(now) <= 0 or not another_may_do(error):
             return None
-        following = self._next_fresh(now, error)
-        if following is not None:
-            return self._step(following)
-        return self._again(error, now) or self._when_quota_is_back(now)
+        fresh = next(self._fresh(now), None)
+        if fresh is not None:
+            return self._step(fresh)
+        return (
+            self._again(now)
+            or self._last_resort(now)
+            or self._when_quota_is_back(now)
+            or self._again(now, anyway=True)
+        )
+
+    def note(self, target: Target, error: HeadgateError) -> None:
+        """`target`'s try failed; nothing needs to follow, as another one is under way."""
+        self._failures[target] = error
+        if self._refusal is None and error.status in _OF_THE_REQUEST:
+            self._refusal = error
+        if isinstance(error, ContextLengthExceeded):
+            self._outgrown = max(self._outgrown, target.abilities.context_length or 0)
+
+    def due(self, step: Step, now: float) -> Step:
+        """What to do when the pause of `step` is over: things may have changed in it.
+
+        Raises the error to answer with, when the target can't be asked any more and no other one can.
+        """
+        target = step.target
+        if target.health.available(now):
+            return self._step(target)
+        other = next(self._fresh(now), None)
+        if other is not None:
+            return self._step(other)
+        waiting = self._when_quota_is_back(now)
+        if waiting is not None:
+            return waiting
+        if _is_barred(target, now):
+            raise self.verdict(nobody(self._route, self._call, now))
+        return self._step(target)
 
     def verdict(self, error: HeadgateError) -> HeadgateError:
         """What the caller is told when the last try failed with `error`.
 
         The first refusal of the request itself, if there was one: it says what can be mended.
         """
-        return self._first_refusal or error
+        return self._refusal or error
 
-    # Hedging.
+    # Beside the first.
 
     def hedge_delay(self) -> float | None:
         """Seconds after which a second attempt should start beside the first; None: never."""
@@ -94,16 +152,31 @@ class Execution:
         return hedge.after if hedge.after is not None else self._route.pace.tail(self._call.stream).p95
 
     def hedge(self, now: float) -> Target | None:
-        """The target of a second attempt that starts now; None when there is none, or no budget for it."""
-        target = self._next_fresh(now, None)
-        if target is None or (target.admission is not None and target.admission.full):
+        """The target of a second attempt that starts now; None when there is none, or no budget for it.
+
+        One of the model's own: being slow is no reason to have another model answer.
+        """
+        target = self._at_ease(now, own=True)
+        if target is None or not self._route.pace.hedges.take():
             return None
-        return self._step(target).target if self._route.pace.hedges.take() else None
+        return self._step(target).target
 
     def move(self, now: float) -> Target | None:
         """The fresh target that an answer too slow moves to."""
-        target = self._next_fresh(now, None) if self._may_try else None
+        target = self._at_ease(now)
         return None if target is None else self._step(target).target
+
+    def _at_ease(self, now: float, *, own: bool = False) -> Target | None:
+        """The best fresh target to which one call more than there need be can be sent."""
+        if not self._may_try:
+            return None
+        for target in self._fresh(now):
+            health, admission = target.health, target.admission
+            if health.circuit is not Circuit.CLOSED or now < health.quota.low_until:
+                continue
+            if (admission is None or not admission.full) and (not own or target in self._route.targets):
+                return target
+        return None
 
     # Inside.
 
@@ -111,66 +184,102 @@ class Execution:
     def _may_try(self) -> bool:
         return self._made < self._most
 
-    def _step(self, target: Target, delay: float = 0.0, *, queued: bool = False) -> Step:
+    def _step(self, target: Target) -> Step:
         self._made += 1
-        if target not in self._tried:
-            self._tried.append(target)
-        return Step(target, delay, queued)
+        self._failures.pop(target, None)
+        self._failures[target] = None
+        return Step(target)
 
     def _remaining(self, now: float) -> float:
-        return float("inf") if self._call.deadline is None else self._call.deadline - now
+        return inf if self._call.deadline is None else self._call.deadline - now
 
-    def _next_fresh(self, now: float, error: HeadgateError | None) -> Target | None:
-        """The best target that has not been tried and still may be."""
-        for target in self._plan.order:
-            if target in self._tried or not target.health.available(now):
-                continue
-            if isinstance(error, ContextLengthExceeded) and not self._holds_more(target):
-                continue
-            return target
-        return None
+    def _untried(self, among: Iterator[Target]) -> Iterator[Target]:
+        """Those of a context that may be long enough, as far as is known by now."""
+        for target in among:
+            length = target.abilities.context_length
+            if target not in self._failures and (length is None or length > self._outgrown):
+                yield target
 
-    def _holds_more(self, target: Target) -> bool:
-        """Its context is longer than that of the last one tried, or not known."""
-        last, length = self._tried[-1].abilities.context_length, target.abilities.context_length
-        return last is None or length is None or length > last
+    def _fresh(self, now: float) -> Iterator[Target]:
+        """Those that have not been tried and may be, best first."""
+        plan = self._plan
+        among = (*plan.order, *plan.cooling) if plan.cooling else plan.order
+        return self._untried(target for target in among if target.health.available(now))
 
-    def _again(self, error: HeadgateError, now: float) -> Step | None:
-        """Another round over the targets that were tried, after a pause."""
-        if not error.retryable or _same_target_is_pointless(error):
+    def _last_resort(self, now: float) -> Step | None:
+        """The best target that only its circuit keeps back."""
+        among = (*self._plan.order, *self._plan.kept_back)
+        target = next(self._untried(target for target in among if not _is_barred(target, now)), None)
+        return None if target is None else self._step(target)
+
+    def _again(self, now: float, *, anyway: bool = False) -> Step | None:
+        """A second try, after a pause, at what failed in a way that may pass.
+
+        Args:
+            anyway: at a target whose circuit is open, too.
+        """
+        if self._refusal is not None:
+            return None  # somebody knows what is wrong, and it is not the target
+        able = [
+            target
+            for target, error in self._failures.items()
+            if error is not None
+            and error.retryable
+            and not _lasts(error)
+            and (target.health.available(now) or (anyway and not _is_barred(target, now)))
+        ]
+        if not able:
             return None
-        able = [target for target in self._tried if target.health.available(now)] or self._tried[-1:]
-        target = able[self._made % len(able)]
-        rounds = max(1, self._made // max(1, len(self._plan.order)))
         retry = self._route.retry
+        rounds = self._second_tries // len(able)
         delay = self._rng.uniform(0, min(retry.cap, retry.base * 2**rounds))
         if delay >= self._remaining(now) or not self._route.pace.retries.take():
             return None
-        return self._step(target, delay)
+        self._second_tries += 1
+        return Step(able[0], delay)
 
     def _when_quota_is_back(self, now: float) -> Step | None:
         """Wait for the target whose quota is back first, when that is soon enough."""
         cooling = [
             target
-            for target in dict.fromkeys((*self._plan.cooling, *self._plan.order))
-            if now < target.health.quota.until and not target.health.drained
+            for target in (*self._plan.order, *self._plan.cooling)
+            if now < target.health.quota.until and not target.health.drained and self._may_pass(target)
         ]
         if not cooling:
             return None
-        target = min(cooling, key=lambda each: each.health.quota.until)
-        wait = target.health.quota.until - now
-        wait += self._rng.uniform(0, max(_SHORTEST_WAIT, wait / 10))
-        if wait > self._route.retry.max_wait or wait >= self._remaining(now):
+        target = min(cooling, key=_back_at)
+        if self._patience is None:
+            self._patience = now + self._route.retry.max_wait
+        wait = _back_at(target) - now
+        longest = min(self._patience - now, self._remaining(now))
+        if wait >= longest:
             return None
-        return self._step(target, wait, queued=True)
+        spread = max(_SHORTEST_SPREAD, wait / 10, _SPACING * self._route.pace.waiting)
+        return Step(target, self._rng.uniform(wait, min(wait + spread, longest)), queued=True)
+
+    def _may_pass(self, target: Target) -> bool:
+        """It has not refused the call for good."""
+        error = self._failures.get(target)
+        return error is None or error.retryable
 
 
 def another_may_do(error: HeadgateError) -> bool:
     """Another target may succeed: also where this upstream refused the request, others may take it."""
-    return error.retryable or isinstance(error, UpstreamError | ContextLengthExceeded)
+    return error.retryable or isinstance(
+        error, UpstreamError | ContextLengthExceeded | UnsupportedParameter | Internal
+    )
 
 
-def _same_target_is_pointless(error: HeadgateError) -> bool:
+def _lasts(error: HeadgateError) -> bool:
     """Quota and overload last longer than a caller's patience here, a silence of minutes will come again."""
     limited = isinstance(error, RateLimited | Overloaded | Unavailable | DeadlineExceeded)
     return limited or is_limited(error) or error.retry_after is not None
+
+
+def _is_barred(target: Target, now: float) -> bool:
+    """Not even as a last resort: its operator, or its vendor, says no."""
+    return target.health.drained or now < target.health.quota.until
+
+
+def _back_at(target: Target) -> float:
+    return target.health.back_at()

@@ -9,18 +9,19 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 from enum import StrEnum
+from math import inf, nextafter
 
-from headgate.core.errors import DeadlineExceeded, HeadgateError, RateLimited, UpstreamError
+from headgate.core.errors import ContextLengthExceeded, DeadlineExceeded, HeadgateError, UpstreamError
+from headgate.routing.latency import MovingAverage
+from headgate.routing.quota import Quota, is_limited
 
 _WINDOW = 20
 """Latest attempts over which the rate of failures is taken."""
 _WINDOW_MASK = (1 << _WINDOW) - 1
 _SMALLEST_SHARE = 0.1
 """Of its weight, for a target that has just come back."""
-_FIRST_COOLDOWN = 1.0
-_LONGEST_COOLDOWN = 60.0
-_PACE_WEIGHT = 0.2
-"""Weight of the newest first-event time in the moving average."""
+_LONGEST_WAIT = 600.0
+"""Seconds for which a target's own word (`Retry-After`) can keep its circuit open."""
 
 
 class Circuit(StrEnum):
@@ -38,7 +39,8 @@ class Breaker:
     Args:
         failures: this many in a row open it; 0: it never opens.
         rate: so does this share of the latest 20 attempts.
-        cooldown: seconds until the first probe; doubles with each probe that fails, up to `longest`.
+        cooldown: seconds until the first probe; doubles, up to `longest`, with each probe that fails and
+            when the circuit opens again during `slow_start`.
         slow_start: seconds over which a target that is back gets its whole share of the traffic again.
     """
 
@@ -50,47 +52,12 @@ class Breaker:
 
 
 @dataclass(slots=True, eq=False)
-class Quota:
-    """An account's share of a model at its vendor: who is over it waits, whichever target asks."""
-
-    name: str
-    until: float = 0.0
-    """Until then its calls would be refused."""
-    low_until: float = 0.0
-    """Until then nothing may be left, by the header fields of an answer: others are tried first."""
-    refusal: HeadgateError | None = None
-    """The vendor's latest words on it."""
-    _refused: int = 0
-
-    def cool(self, now: float, error: HeadgateError, rng: random.Random) -> None:
-        """The vendor refused a call (429). Unless it says how long to wait: longer each time, with jitter."""
-        self.refusal = error
-        retry_after = error.retry_after
-        if retry_after is None:
-            longest = min(_LONGEST_COOLDOWN, _FIRST_COOLDOWN * 2**self._refused)
-            retry_after = rng.uniform(longest / 2, longest)
-        self._refused = min(self._refused + 1, 16)
-        self.until = max(self.until, now + retry_after)
-
-    def spent(self, until: float) -> None:
-        """The vendor says that this was the last call before `until`.
-
-        It means the time until all of it is back. Some may be there earlier: nobody is refused for it.
-        """
-        self.low_until = max(self.low_until, until)
-
-    def granted(self) -> None:
-        self._refused = 0
-
-    def reset(self) -> None:
-        self.until = self.low_until = 0.0
-        self.refusal = None
-        self._refused = 0
-
-
-@dataclass(slots=True, eq=False)
 class Health:
-    """One target's state. Mutable; used from the event loop's thread only."""
+    """One target's state. Mutable; used from the event loop's thread only.
+
+    A call is known by the moment at which it was sent, which `begun` gives. What was sent before the circuit
+    last opened or closed says nothing about the target as it is now, and does not count.
+    """
 
     breaker: Breaker = field(default_factory=Breaker)
     quota: Quota = field(default_factory=lambda: Quota(""))
@@ -99,14 +66,21 @@ class Health:
     circuit: Circuit = Circuit.CLOSED
     reason: str | None = None
     """The latest failure, for people."""
-    pace: float | None = None
-    """Seconds to the first event: moving average over the latest answers."""
+    streams: MovingAverage = field(default_factory=MovingAverage)
+    """Seconds to a stream's first event."""
+    plain: MovingAverage = field(default_factory=MovingAverage)
+    """Seconds to a plain answer."""
     opened_until: float = 0.0
     _cooldown: float = 0.0
     _in_a_row: int = 0
     _recent: int = 0
     _seen: int = 0
-    _probing: bool = False
+    _latest: float = -inf
+    """When the latest call was sent."""
+    _changed: float = -inf
+    """Calls sent before do not count."""
+    _probe: float | None = None
+    """When the call was sent that finds out whether the target is well again."""
     _recovered: float | None = None
 
     # What planning asks.
@@ -117,7 +91,7 @@ class Health:
             return False
         if self.circuit is Circuit.CLOSED:
             return True
-        return now >= self.opened_until and not self._probing
+        return self._probe is None and now >= self.opened_until
 
     def obstacle(self, now: float) -> str | None:
         """Why no call should be sent now; None when one may be."""
@@ -127,75 +101,98 @@ class Health:
             return f"its quota is spent for another {self.quota.until - now:.1f} s"
         if self.circuit is Circuit.CLOSED:
             return None
-        if self._probing:
+        if self._probe is not None:
             return f"its circuit is half open and a probe is under way; last failure: {self.reason}"
         if now < self.opened_until:
             wait = self.opened_until - now
             return f"its circuit is open for another {wait:.1f} s; last failure: {self.reason}"
         return None
 
+    def back_at(self) -> float:
+        """When quota and circuit will let a call through again, as far as is known."""
+        closed = self.circuit is Circuit.CLOSED
+        return self.quota.until if closed else max(self.quota.until, self.opened_until)
+
     def share(self, now: float) -> float:
         """Of its weight: below 1 for a while after it came back."""
         since = self._recovered
-        if since is None:
-            return 1.0
-        if now >= since + self.breaker.slow_start:
-            self._recovered = None
+        if since is None or now >= since + self.breaker.slow_start:
             return 1.0
         return max(_SMALLEST_SHARE, (now - since) / self.breaker.slow_start)
 
+    def pace(self, stream: bool) -> MovingAverage:
+        return self.streams if stream else self.plain
+
     # What happened.
 
-    def begun(self, now: float) -> None:
-        """A call is sent. Each one is followed by exactly one of `succeeded`, `failed`, `dropped`."""
+    def begun(self, now: float) -> float:
+        """A call is sent. Gives the moment that the call is known by, later than that of any before.
+
+        Each call ends in exactly one of `succeeded`, `failed`, `dropped`.
+        """
+        if now <= self._latest:
+            now = nextafter(self._latest, inf)
+        self._latest = now
         self.in_flight += 1
-        if self.circuit is not Circuit.CLOSED and now >= self.opened_until:
+        if self.circuit is not Circuit.CLOSED and self._probe is None and now >= self.opened_until:
             self.circuit = Circuit.HALF_OPEN
-            self._probing = True
+            self._probe = now
+        return now
 
-    def succeeded(self, now: float, waited: float | None) -> None:
-        """It answered; `waited`: seconds to the first event, None where the answer is no measure of it."""
+    def answered(self, sent: float, now: float, *, stream: bool) -> None:
+        """The first event came. Even of a stream that goes on for minutes it shows: the target is back."""
+        self.pace(stream).note(now - sent)
+        if self.circuit is not Circuit.CLOSED and sent >= self._changed:
+            self._close(sent, now)
+
+    def unanswered(self, sent: float, now: float, *, stream: bool) -> None:
+        """Nobody waits for its first event any more. Lest silence look fast: it took that long at least."""
+        self.pace(stream).at_least(now - sent)
+
+    def succeeded(self, sent: float, now: float) -> None:
+        """It answered, to the end."""
         self.in_flight -= 1
-        self._note(0)
-        self._in_a_row = 0
-        self.quota.granted()
-        if waited is not None:
-            pace = self.pace
-            self.pace = waited if pace is None else pace + _PACE_WEIGHT * (waited - pace)
-        if self.circuit is not Circuit.CLOSED:
-            self._close(now)
+        self.quota.granted(sent)
+        if sent < self._changed:
+            return
+        if self.circuit is Circuit.CLOSED:
+            self._note(0)
+            self._in_a_row = 0
+        else:
+            self._close(sent, now)
 
-    def failed(self, now: float, error: HeadgateError, rng: random.Random) -> None:
+    def failed(self, sent: float, now: float, error: HeadgateError, rng: random.Random) -> None:
         """It did not answer, or refused. Only what is the target's own doing counts against it."""
-        self.in_flight -= 1
+        probing = self._end(sent)
         if is_limited(error):
-            self._probing = False
             self.quota.cool(now, error, rng)
+        elif sent < self._changed:
             return
-        if not blames_target(error):
-            if isinstance(error, UpstreamError) and self.circuit is not Circuit.CLOSED:
-                self._close(now)  # it refused the request, so it is alive
-            self._probing = False
-            return
-        self.trip(now, error.message, error.retry_after)
+        elif blames_target(error):
+            if self.circuit is Circuit.CLOSED:
+                self._count(now, error.message, error.retry_after)
+            elif probing:
+                self.reason = error.message
+                self._open(now, error.retry_after)
+        elif probing and isinstance(error, UpstreamError | ContextLengthExceeded):
+            self._close(sent, now)  # it refused the request, so it is alive
+
+    def dropped(self, sent: float) -> None:
+        """It was stopped by our side: the caller left, or another target was faster. Says nothing."""
+        self._end(sent)
 
     def trip(self, now: float, reason: str, retry_after: float | None = None) -> None:
-        """Count a failure, of a call or of a probe; `retry_after` is the target's own word (503)."""
-        self.reason = reason
-        self._note(1)
-        self._in_a_row += 1
-        if self.circuit is not Circuit.CLOSED:
-            if self._probing or now >= self.opened_until:
-                self._open(now, retry_after)
-        elif retry_after is not None and self.breaker.failures:
+        """A probe of ours, beside the calls, failed. While the circuit is closed it counts as a call does."""
+        if self.circuit is Circuit.CLOSED:
+            self._count(now, reason, retry_after)
+        elif self._probe is None and now >= self.opened_until:
+            self.reason = reason
             self._open(now, retry_after)
-        elif self._is_too_much():
-            self._open(now, None)
 
-    def dropped(self) -> None:
-        """It was stopped by our side: the caller left, or another target was faster. Says nothing."""
-        self.in_flight -= 1
-        self._probing = False
+    def revive(self, now: float) -> None:
+        """A probe of ours was answered: the next call may find out for itself."""
+        if self.circuit is Circuit.OPEN:
+            self.opened_until = min(self.opened_until, now)
 
     # What the operator says.
 
@@ -206,53 +203,63 @@ class Health:
         self.drained = False
 
     def reset(self) -> None:
-        """Forget what happened: closed, whole share, nothing to wait for."""
+        """Forget what happened: closed, whole share, nothing to wait for. Calls under way do not count."""
         self.drained = False
         self.circuit = Circuit.CLOSED
         self.reason = None
-        self.pace = None
+        self.streams = MovingAverage()
+        self.plain = MovingAverage()
         self.opened_until = self._cooldown = 0.0
         self._in_a_row = self._recent = self._seen = 0
-        self._probing = False
-        self._recovered = None
+        self._changed = nextafter(self._latest, inf)
+        self._probe = self._recovered = None
         self.quota.reset()
 
-    def revive(self, now: float) -> None:
-        """A probe of ours was answered: the next call may find out for itself."""
-        if self.circuit is Circuit.OPEN:
-            self.opened_until = now
+    # Inside.
+
+    def _end(self, sent: float) -> bool:
+        """A call is over; it was the one that finds out."""
+        self.in_flight -= 1
+        if sent != self._probe:
+            return False
+        self._probe = None
+        return True
 
     def _note(self, failed: int) -> None:
         self._recent = (self._recent << 1 | failed) & _WINDOW_MASK
         if self._seen < _WINDOW:
             self._seen += 1
 
+    def _count(self, now: float, reason: str, retry_after: float | None) -> None:
+        """A failure while the circuit is closed; `retry_after` is the target's own word (503)."""
+        self.reason = reason
+        self._note(1)
+        self._in_a_row += 1
+        if self.breaker.failures and (retry_after or self._is_too_much()):
+            self._open(now, retry_after)
+
     def _is_too_much(self) -> bool:
-        if not self.breaker.failures:
-            return False
         if self._in_a_row >= self.breaker.failures:
             return True
         return self._seen >= _WINDOW and self._recent.bit_count() >= self.breaker.rate * _WINDOW
 
     def _open(self, now: float, retry_after: float | None) -> None:
         breaker = self.breaker
-        self._cooldown = min(breaker.longest, self._cooldown * 2 if self._cooldown else breaker.cooldown)
+        wavers = self.circuit is not Circuit.CLOSED or self.share(now) < 1.0
+        cooldown = self._cooldown * 2 if wavers and self._cooldown else breaker.cooldown
+        self._cooldown = min(breaker.longest, cooldown)
         self.circuit = Circuit.OPEN
-        self.opened_until = now + (self._cooldown if retry_after is None else min(retry_after, 600.0))
-        self._probing = False
+        self.opened_until = now + (min(retry_after, _LONGEST_WAIT) if retry_after else self._cooldown)
+        self._changed = nextafter(self._latest, inf)
+        self._probe = None
 
-    def _close(self, now: float) -> None:
+    def _close(self, sent: float, now: float) -> None:
         self.circuit = Circuit.CLOSED
         self.reason = None
-        self._cooldown = 0.0
         self._in_a_row = self._recent = self._seen = 0
-        self._probing = False
+        self._changed = sent
+        self._probe = None
         self._recovered = now
-
-
-def is_limited(error: HeadgateError) -> bool:
-    """The target's quota is used up: it is well, and will answer when the wait is over."""
-    return isinstance(error, UpstreamError | RateLimited) and error.status == 429
 
 
 def blames_target(error: HeadgateError) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import groupby
@@ -34,7 +34,7 @@ class Retry:
         attempts: in all; None: one for each target, two at least, five at most.
         base, cap: a second try at the same target waits up to `base`, doubled each round, `cap` at most.
         budget: second tries at the same targets for each call, on average.
-        max_wait: the longest wait for a spent quota.
+        max_wait: for spent quotas, all of a call's waits together.
     """
 
     attempts: int | None = None
@@ -74,6 +74,9 @@ class HoldBack:
     time: float
 
 
+Stage: TypeAlias = Sequence[Sequence[Target]]
+"""One model's targets: tiers of the same priority, best first."""
+
 AffinityBy: TypeAlias = Literal["user", "prompt", "header"]
 
 
@@ -96,7 +99,7 @@ class Pace:
 
     def __init__(self, retry: Retry, hedge: Hedge | None) -> None:
         self.retries = Budget(retry.budget)
-        self.hedges = Budget(hedge.budget if hedge is not None else 0.0)
+        self.hedges = Budget(hedge.budget if hedge is not None else 0.0, start=1.0)
         self.streams = TailLatency()
         self.plain = TailLatency()
         self.waiting = 0
@@ -136,13 +139,13 @@ class Route:
     pace: Pace = field(init=False, repr=False)
     examines: bool = field(init=False, repr=False)
     """Planning depends on what is in the request."""
-    _tiers: dict[Operation, tuple[tuple[Target, ...], ...]] = field(init=False, repr=False)
+    _stages: dict[Operation, Sequence[Stage]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         own = object.__setattr__
         own(self, "pace", Pace(self.retry, self.hedge))
         own(self, "examines", any(target.abilities for target in self.every_target))
-        own(self, "_tiers", {})
+        own(self, "_stages", {})
 
     @property
     def every_target(self) -> Sequence[Target]:
@@ -153,18 +156,24 @@ class Route:
     def operations(self) -> frozenset[Operation]:
         return frozenset().union(*(target.backend.operations for target in self.targets))
 
-    def tiers(self, operation: Operation) -> Sequence[Sequence[Target]]:
-        """Targets able to do `operation`, by priority; then those of the fallback models."""
-        found = self._tiers.get(operation)
+    def stages(self, operation: Operation) -> Sequence[Stage]:
+        """The model's own targets able to do `operation`, then each fallback model's; by priority within.
+
+        A target that stands in more than one place is in the first of them only.
+        """
+        found = self._stages.get(operation)
         if found is None:
-            found = self._tiers[operation] = tuple(
-                tuple(tier)
-                for stage in (self.targets, *self.reserves)
-                for _, tier in groupby(
-                    sorted((t for t in stage if t.performs(operation)), key=_priority), key=_priority
-                )
-            )
+            found = self._stages[operation] = tuple(self._make_stages(operation))
         return found
+
+    def _make_stages(self, operation: Operation) -> Iterator[Stage]:
+        placed: set[Target] = set()
+        for targets in (self.targets, *self.reserves):
+            fresh = [each for each in dict.fromkeys(targets) if each.performs(operation)]
+            fresh = sorted((each for each in fresh if each not in placed), key=_priority)
+            placed.update(fresh)
+            if fresh:
+                yield tuple(tuple(tier) for _, tier in groupby(fresh, key=_priority))
 
     def wait(self) -> None:
         """One more call waits for a quota. Raises Overloaded; `resume` when its wait is over."""

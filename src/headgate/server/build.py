@@ -18,7 +18,8 @@ from headgate.observe.tracing import Tracing
 from headgate.policy.keys import KeyRing
 from headgate.policy.limits import Admission
 from headgate.policy.store import MemoryStore, SqliteStore, Store
-from headgate.routing.health import Breaker, Health, Quota
+from headgate.routing.health import Breaker, Health
+from headgate.routing.quota import Quota
 from headgate.routing.route import Affinity, Balance, Hedge, HoldBack, Retry, Route, Router
 from headgate.routing.target import Abilities, Target
 from headgate.server.endpoints import HOT_ENDPOINTS, Endpoints

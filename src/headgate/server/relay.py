@@ -94,6 +94,14 @@ class Relay:
             self._give_up(error)
         else:
             self._ticket = ticket
+            if not ticket.running:
+                left = max(self._intake.remaining(), 0.0)
+                self._timer = self._gateway.loop.call_later(left, self._waited_too_long)
+
+    def _waited_too_long(self) -> None:
+        """The call's time was up before its turn came."""
+        self._timer = None
+        self._give_up(self._intake.total_timeout())
 
     def cancel(self) -> None:
         """The client has left: stop everything that is under way for it, now."""
@@ -127,6 +135,7 @@ class Relay:
 
     def _examine_if_wanted(self) -> None:
         if not self.done:
+            self._cancel_timers()
             call = self._intake.call
             call.queued += monotonic() - call.started
             self._examine()
@@ -176,16 +185,22 @@ class Relay:
             self._queued = True
         if step.delay:
             self._intake.call.queued += step.delay
-            self._timer = self._gateway.loop.call_later(step.delay, self._waited, step.target)
+            self._timer = self._gateway.loop.call_later(step.delay, self._waited, step)
             return
         self._try(step.target)
         if first and self._execution is not None and self._trials:
             self._await_hedge(self._execution)
 
-    def _waited(self, target: Target) -> None:
+    def _waited(self, step: Step) -> None:
         self._timer = None
         self._leave_queue()
-        self._try(target)
+        assert self._execution is not None
+        try:
+            following = self._execution.due(step, monotonic())
+        except HeadgateError as error:
+            self._give_up(error)
+        else:
+            self._take(following)
 
     def _try(self, target: Target, *, hedge: bool = False) -> None:
         trial = Trial(self._gateway, self._intake, target, self, hedge=hedge)
@@ -258,12 +273,13 @@ class Relay:
         self._note_usage(trial)
         self._trials.remove(trial)
         trial.free()
-        if self._trials:
-            return  # the other one is under way still
-        self._cancel_timers()
         execution = self._execution
         assert execution is not None
-        step = execution.after(error, monotonic())
+        if self._trials:
+            execution.note(trial.target, error)
+            return  # the other one is under way still
+        self._cancel_timers()
+        step = execution.after(trial.target, error, monotonic())
         if step is None:
             self._give_up(execution.verdict(error))
         else:
@@ -286,11 +302,21 @@ class Relay:
                 slow = DeadlineExceeded("its stream began and dripped", code="hold_back_timeout")
                 self._drop(trial, "hold_back_timeout", slow)
             else:
+                self._learn(trial)
                 self._drop(trial, "hedged")
-        attempt, call = winner.attempt, self._intake.call
-        call.first_event = attempt.first_event
-        if attempt.first_event is not None and attempt.launched is not None:
-            self._intake.route.pace.tail(call.stream).note(attempt.first_event - attempt.launched)
+        call = self._intake.call
+        call.first_event = winner.attempt.first_event
+        self._learn(winner)
+
+    def _learn(self, trial: Trial) -> None:
+        """Note how long the first event took; of one that lost, how long it had been waited for.
+
+        Without the slow ones, the percentile after which a second one is asked would sink and sink.
+        """
+        attempt = trial.attempt
+        if attempt.launched is not None:
+            seen = attempt.first_event if attempt.first_event is not None else monotonic()
+            self._intake.route.pace.tail(self._intake.call.stream).note(seen - attempt.launched)
 
     def _answer_headers(self, trial: Trial) -> list[tuple[bytes, bytes]]:
         kept = [

@@ -78,6 +78,7 @@ class Trial:
         "_gateway",
         "_gauge",
         "_intake",
+        "_patience",
         "_task",
         "_ticket",
         "_write",
@@ -96,6 +97,7 @@ class Trial:
         self._intake = intake
         self._call = call
         self._ticket: Ticket | None = None
+        self._patience: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
         self._write: Callable[[bytes], None] | None = None
         self._gauge: Gauge | None = None
@@ -122,6 +124,14 @@ class Trial:
             self.on_fail(error)
         else:
             self._ticket = ticket
+            if not ticket.running:
+                left = max(self._intake.remaining(), 0.0)
+                self._patience = self._gateway.loop.call_later(left, self._waited_too_long)
+
+    def _waited_too_long(self) -> None:
+        """The call's time was up before its turn came: lanes mind the deadline, queues do not."""
+        self._patience = None
+        self.on_fail(self._intake.total_timeout())
 
     def commit(self, write: Callable[[bytes], None]) -> bytes:
         """This answer goes to the caller: what there is of it; the rest is given to `write`."""
@@ -160,12 +170,16 @@ class Trial:
         if self.over:
             return
         self._close(reason)
-        if self.attempt.launched is None:
+        sent = self.attempt.launched
+        if sent is None:
             return
+        health, now = self.target.health, monotonic()
+        if self.attempt.first_event is None:
+            health.unanswered(sent, now, stream=self._intake.call.stream)
         if fault is not None:
-            self.target.health.failed(monotonic(), fault, self._gateway.rng)
+            health.failed(sent, now, fault, self._gateway.rng)
         else:
-            self.target.health.dropped()
+            health.dropped(sent)
 
     def free(self) -> None:
         """Let go of the lane, which holds this: without the circle both are freed at once."""
@@ -184,9 +198,8 @@ class Trial:
             self._launch()
 
     def _launch(self) -> None:
-        now = monotonic()
-        self.attempt.launched = now
-        self.target.health.begun(now)
+        self._end_wait()
+        self.attempt.launched = self.target.health.begun(monotonic())
         intake = self._intake
         try:
             wire = self.target.wire(intake.call.operation, intake.speaks)
@@ -278,9 +291,12 @@ class Trial:
             # The caller has the stream's own end, or the upstream's own error: it must not get a second one.
             self._succeed(lane)
             return
-        now = monotonic()
-        if self.attempt.launched is not None:
-            self.target.health.failed(now, error, self._gateway.rng)
+        sent = self.attempt.launched
+        if sent is not None:
+            health, now = self.target.health, monotonic()
+            if self.attempt.first_event is None:
+                health.unanswered(sent, now, stream=self._intake.call.stream)
+            health.failed(sent, now, error, self._gateway.rng)
         # The lane stays: its frame for the error may be wanted.
         self._close(error.code or type(error).__name__)
         self._call.on_failure(self, error)
@@ -294,7 +310,10 @@ class Trial:
 
     def _note_first(self) -> None:
         if self.attempt.first_event is None:
-            self.attempt.first_event = monotonic()
+            self.attempt.first_event = now = monotonic()
+            sent = self.attempt.launched
+            if sent is not None and (self.lane is None or not self.lane.failed):
+                self.target.health.answered(sent, now, stream=self._intake.call.stream)
 
     def _succeed(self, lane: Lane) -> None:
         attempt = self.attempt
@@ -303,14 +322,13 @@ class Trial:
         attempt.usage = lane.usage
         attempt.connected = lane.connected
         attempt.ended = now = monotonic()
-        health = self.target.health
+        health, sent = self.target.health, attempt.launched
+        assert sent is not None
         if lane.failed:
             attempt.error = "error_event"
-            health.failed(now, StreamBroken("it told an error in mid-stream"), self._gateway.rng)
+            health.failed(sent, now, StreamBroken("it told an error in mid-stream"), self._gateway.rng)
         else:
-            assert attempt.launched is not None
-            assert attempt.first_event is not None
-            health.succeeded(now, attempt.first_event - attempt.launched)
+            health.succeeded(sent, now)
             low = spent_for(self.head)
             if low is not None:
                 health.quota.spent(now + low)
@@ -331,7 +349,13 @@ class Trial:
         self.attempt.ended = monotonic()
         self.attempt.error = reason
 
+    def _end_wait(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
     def _release(self) -> None:
+        self._end_wait()
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
             ticket.release()
