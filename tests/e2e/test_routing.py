@@ -364,6 +364,25 @@ def test_a_models_own_limit_queues_fairly_between_keys(play: Play, serve: Serve)
     assert (admission.running, admission.waiting) == (0, 0)
 
 
+def test_time_in_a_queue_counts(play: Play, serve: Serve) -> None:
+    upstream = play(stalls)
+    models = {
+        "model": remote(upstream, max_in_flight=1),
+        "target": remote(upstream, max_concurrency=1),
+    }
+    server = serve(models=models)
+    for number, model in enumerate(models, 1):
+        with Connection(server.port) as first:
+            first.send("POST", CHAT, {**ASK, "model": model})
+            assert upstream.wait_until(lambda u, n=number: len(u.seen) == n)  # type: ignore[misc]
+            answer = request(
+                server.port, "POST", CHAT, {**ASK, "model": model}, {"x-headgate-timeout": "50ms"}
+            )
+            assert (answer.status, answer.error["code"]) == (504, "total_timeout")
+    assert upstream.wait_until(lambda u: u.open_connections == 0)
+    assert len(upstream.seen) == 2
+
+
 def test_memory_over_its_limit_refuses_calls_but_not_probes(play: Play, serve: Serve) -> None:
     server = serve(models={"gpt": remote(play(says("a")))}, server={"max_memory": "1MB"})
     answer = request(server.port, "POST", CHAT, ASK)
