@@ -380,6 +380,38 @@ def test_vertex_without_a_token_asks_google(signed: list[Any]) -> None:
     assert wire._stream.target.endswith("models/up:streamGenerateContent?alt=sse")
 
 
+@pytest.mark.parametrize(
+    ("model", "chat", "embed"),
+    [
+        ("us.amazon.nova-pro-v1:0", ["converse", "invoke_nova"], []),
+        ("mistral.mistral-large-2407-v1:0", ["converse", "invoke_chat", "invoke_mistral"], []),
+        ("amazon.titan-embed-text-v2:0", [], ["invoke_titan_embed"]),
+        ("cohere.embed-v4:0", [], ["invoke_cohere_embed"]),
+        ("deepseek.r1-v1:0", ["converse", *CHAT_FORMS], list(EMBED_FORMS)),
+    ],
+)
+def test_bedrocks_models_are_asked_in_their_own_form(model: str, chat: list[str], embed: list[str]) -> None:
+    row = Registry().row("bedrock")
+    options = {"backend": "bedrock", "model": model, "region": "eu-central-1", "api_key": "k"}
+    backend = row.build(row.settings.model_validate(options), context())
+    assert isinstance(backend, RemoteBackend)
+    assert [each.dialect for each in backend._preset.endpoints.get(CHAT, ())] == chat
+    assert [each.dialect for each in backend._preset.endpoints.get(EMBED, ())] == embed
+    assert backend.operations == {each for each, found in ((CHAT, chat), (EMBED, embed)) if found}
+
+
+def test_the_target_may_name_the_form() -> None:
+    backend = build("bedrock", region="eu-central-1", api_key="k", dialects=["invoke_llama", "converse"])
+    assert wire_of(backend, CHAT, "converse").dialect == "converse"
+    wire = backend.wire(CHAT, "openai_chat")
+    assert wire is not None and wire.dialect == "invoke_llama"
+    assert backend.operations == {CHAT}
+    with pytest.raises(
+        ConfigError, match=r"no dialect 'invoke_lama'; dialects takes converse, invoke_anthropic"
+    ):
+        build("bedrock", region="eu-central-1", api_key="k", dialects=["invoke_lama"])
+
+
 def test_bedrock_without_a_key_signs(signed: list[Any]) -> None:
     backend = build(
         "bedrock", region="us-east-1", profile="dev", access_key="a", secret_key="s", session_token="t"

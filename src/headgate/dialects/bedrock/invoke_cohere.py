@@ -3,13 +3,8 @@
 from functools import partial
 
 from headgate.dialects.bedrock.chunks import Deltas, invoke_dialect
-from headgate.dialects.bedrock.command_r_answers import (
-    StreamDecoder,
-    StreamEncoder,
-    decode_result,
-    encode_result,
-    heard,
-)
+from headgate.dialects.bedrock.command_r_answers import StreamDecoder, decode_result, heard
+from headgate.dialects.bedrock.command_r_encoder import StreamEncoder, encode_result
 from headgate.dialects.bedrock.command_r_requests import NAME, decode_request, encode_request
 from headgate.dialects.bedrock.heard import observer
 
