@@ -11,6 +11,7 @@ import click
 from headgate import __version__
 from headgate.cli.exits import Exit, Failure
 from headgate.cli.explain import explain
+from headgate.cli.imports import import_
 from headgate.cli.serving import call, check, serve
 from headgate.cli.weights import models, pull
 from headgate.core.errors import ConfigError, HeadgateError
@@ -75,7 +76,7 @@ def key(name: str) -> int:
     return Exit.OK
 
 
-for command in (serve, check, call, explain, pull, models):
+for command in (serve, check, call, explain, import_, pull, models):
     cli.add_command(command)
 
 

@@ -69,6 +69,20 @@ def read(path: Path, *, environ: Mapping[str, str]) -> Document:
     return document
 
 
+def read_plain(path: Path) -> Any:
+    """Another server's file at `path`, as that server reads it: YAML 1.1, no references followed.
+
+    Raises ConfigError as `read` does.
+    """
+    text = _text(path)
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark is not None else str(path)
+        raise ConfigError(f"{where}: not YAML: {getattr(error, 'problem', None) or error}") from None
+
+
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
