@@ -147,3 +147,13 @@ def test_line_ends_of_every_kind_decode_alike_at_any_split(pieces: list[bytes]) 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=4))
 def test_any_bytes_decode_alike_at_any_split(wire: bytes, cuts: list[int]) -> None:
     assert decode(wire) == decode(wire, *sorted(cut for cut in cuts if cut <= len(wire)))
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_blank_lines_alone_say_nothing(end: bytes) -> None:
+    decoder = Decoder()
+    assert decoder.feed(end * 8) == []
+    assert decoder.idle
+    told = decoder.feed(b"data: a" + end * 6 + b"data: b" + end * 2)
+    assert [event.data for event in told] == [b"a", b"b"]
+    assert decoder.idle

@@ -78,8 +78,10 @@ class Decoder:
             if block.startswith(b"data: ") and b"\n" not in block and b"\r" not in block:
                 events.append(ServerSentEvent(block[6:], None, self.last_id))
                 self._fresh = False
-            else:
+            elif block:
                 events += self._feed_lines(block + blank)
+            else:  # blank lines alone
+                self._fresh = False
         return events
 
     def _feed_lines(self, data: bytes) -> list[ServerSentEvent]:

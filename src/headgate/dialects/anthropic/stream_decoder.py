@@ -102,7 +102,9 @@ class StreamDecoder(SseAnswerDecoder):
             super()._read(data, events)
             return
         for block in data[:-2].split(b"\n\n"):
-            if not (block.startswith(DELTA_START) and self._quick(block[_HEAD:], events)):
+            if block.startswith(DELTA_START) and self._quick(block[_HEAD:], events):
+                continue
+            if block:
                 super()._read(block + b"\n\n", events)
 
     @override

@@ -59,7 +59,7 @@ class StreamDecoder(SseAnswerDecoder):
             super()._read(data, events)
             return
         for block in data[:-2].split(b"\n\n"):
-            if not self._repeat(block, events):
+            if block and not self._repeat(block, events):
                 super()._read(block + b"\n\n", events)
 
     @override
