@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 _UNITS = {b"ms": 0.001, b"s": 1.0, b"m": 60.0, b"h": 3600.0, b"d": 86400.0}
 _PIECE = re.compile(rb"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
@@ -27,7 +27,7 @@ def spent_for(headers: Sequence[tuple[bytes, bytes]], clock: Callable[[], float]
     """
     longest: float | None = None
     for name, value in headers:
-        if value == b"0" and b"remaining" in name and b"ratelimit" in name:
+        if value.strip() == b"0" and b"remaining" in name and b"ratelimit" in name:
             reset = _value(headers, name.replace(b"remaining", b"reset"))
             seconds = _seconds(reset, clock()) if reset is not None else None
             if seconds is not None and seconds > 0:
@@ -50,11 +50,17 @@ def _seconds(value: bytes, wall: float) -> float | None:
     else:
         return number - wall if number > _EPOCH else number
     if b"T" in value:
-        try:
-            return datetime.fromisoformat(value.decode("ascii").replace("Z", "+00:00")).timestamp() - wall
-        except ValueError:
-            return None
+        return _until(value, wall)
     pieces = _PIECE.findall(value)
     if b"".join(count + unit for count, unit in pieces) != value:
         return None
     return sum((float(count) * _UNITS[unit] for count, unit in pieces), 0.0)
+
+
+def _until(value: bytes, wall: float) -> float | None:
+    """From a moment in RFC 3339; one without a zone is taken as UTC."""
+    try:
+        moment = datetime.fromisoformat(value.decode("ascii"))
+    except ValueError:
+        return None
+    return (moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)).timestamp() - wall
