@@ -167,7 +167,8 @@ class FramedObserver:
     def __init__(self, inner: Observer, deltas: Deltas) -> None:
         self._inner = inner
         self._deltas = deltas
-        self._skipped = deltas.payload if deltas.json else None
+        self._payload = deltas.payload
+        self._skips = bool(deltas.json)
         self._reader: FrameReader | None = FrameReader()
         self._failed = False
 
@@ -189,22 +190,25 @@ class FramedObserver:
 
     def feed(self, data: bytes) -> None:
         reader = self._reader
-        if reader is None or (reader.idle and self._skips(data)):
+        if reader is None or (reader.idle and self._is_delta(data)):
             return
         try:
             for event in reader.feed(data):
-                if event.failed or self._skipped is None or not event.payload.startswith(self._skipped):
+                if event.failed or not self._skips or not event.payload.startswith(self._payload):
                     self._inner.feed(_as_sse(event, self._deltas))
         except HeadgateError as error:  # nothing more can be told; the bytes pass by all the same
             self._failed = not isinstance(error, StreamBroken)
             self._reader = None
 
-    def _skips(self, data: bytes) -> bool:
-        """One whole frame that holds a delta, and nothing more."""
-        if self._skipped is None:
-            return False
-        payload = whole_frame(data, _CHUNK_HEADERS)
-        return payload is not None and payload.startswith(self._skipped)
+    def _is_delta(self, data: bytes) -> bool:
+        """One whole frame that holds a delta, and nothing more; what it may say has been read."""
+        if self._skips:
+            payload = whole_frame(data, _CHUNK_HEADERS)
+            return payload is not None and payload.startswith(self._payload)
+        delta = _delta(data, self._payload)
+        if delta is not None:
+            self._inner.feed(self._deltas.start + delta + b"\n\n")
+        return delta is not None
 
     def end(self) -> None:
         self._inner.end()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Any, assert_never, cast
+from typing import Any, assert_never
 
 import msgspec
 from typing_extensions import override
@@ -36,23 +35,13 @@ from headgate.dialects.sse_answers import SseAnswerDecoder
 _json = msgspec.json.encode
 
 
-@cache
-def _decoder(wire: type[Wire]) -> msgspec.json.Decoder[Wire]:
-    return msgspec.json.Decoder(wire)
-
-
-@cache
-def _known(wire: type[Wire]) -> frozenset[str]:
-    fields = msgspec.structs.fields(cast("type[msgspec.Struct]", wire))
-    return frozenset(each.encode_name for each in fields)
-
-
 def heard(data: bytes, form: Form) -> Heard:
     """What an answer or event says. Raises StreamBroken, or the error that it holds instead."""
     try:
-        found = _decoder(form.wire).decode(data).heard()
+        wire: Wire = form.wire.decode(data)
     except (ValueError, RecursionError):
         raise StreamBroken("The upstream sent an answer or event that is not of the model's form.") from None
+    found = wire.heard()
     if found == (None, None, None) and (error := error_within(msgspec.json.decode(data))) is not None:
         raise error
     return found
@@ -61,7 +50,8 @@ def heard(data: bytes, form: Form) -> Heard:
 def _rest(data: bytes, form: Form) -> Extensions:
     """Fields that nobody reads."""
     value: dict[str, Any] = msgspec.json.decode(data)
-    rest = {key: value[key] for key in value.keys() - _known(form.wire) if value[key] is not None}
+    known = {each.encode_name for each in msgspec.structs.fields(form.wire.type)}
+    rest = {key: value[key] for key in value.keys() - known if value[key] is not None}
     return {form.name: rest} if rest else {}
 
 

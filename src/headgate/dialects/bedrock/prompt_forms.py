@@ -91,7 +91,7 @@ class Form:
         settings: what `Sampling` calls a setting, and what the body does.
         nest: object that holds the settings; empty: the body itself.
         templates: for which models' names which template; the last holds for all others.
-        wire: reads answers and events.
+        wire: reads answers and events as a `Wire`.
         reasons, words: of the end, read and written; `stop_word` where a stop sequence was hit.
         answer: writes a whole answer.
         last: writes the last event of a stream.
@@ -102,7 +102,7 @@ class Form:
     prompt: str
     settings: Mapping[str, str]
     templates: tuple[tuple[re.Pattern[str], Template], ...]
-    wire: type[Wire]
+    wire: msgspec.json.Decoder[Any]
     reasons: Mapping[str, FinishReason]
     answer: Write
     last: Write
@@ -124,7 +124,7 @@ TITAN_TEXT = Form(
     "inputText",
     {"max_tokens": "maxTokenCount", "temperature": "temperature", "top_p": "topP", "stop": "stopSequences"},
     ((_ANY, TITAN),),
-    _Titan,
+    msgspec.json.Decoder(_Titan),
     {
         "FINISH": "stop",
         "FINISHED": "stop",
@@ -171,7 +171,7 @@ LLAMA = Form(
         (re.compile(r"llama-?4"), LLAMA_4),
         (_ANY, LLAMA_3),
     ),
-    _Llama,
+    msgspec.json.Decoder(_Llama),
     {"stop": "stop", "length": "length"},
     answer=_llama,
     last=_llama,
@@ -195,7 +195,7 @@ MISTRAL_TEXT = Form(
         "stop": "stop",
     },
     ((_ANY, MISTRAL),),
-    _Mistral,
+    msgspec.json.Decoder(_Mistral),
     {"stop": "stop", "length": "length"},
     answer=_mistral,
     last=_mistral,
