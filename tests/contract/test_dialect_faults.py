@@ -60,7 +60,8 @@ class Case:
     def settings(self, port: int) -> dict[str, Any]:
         found = {**self.pair.settings(port), "timeouts": self.fault.timeouts, "retry": {"attempts": 1}}
         if self.pair.backend != "scripted":
-            return {**found, "headers": {"x-case": str(self.number)}}
+            # A quota of its own, so that one case's 429 is not another's.
+            return {**found, "headers": {"x-case": str(self.number)}, "quota": self.model}
         return {**found, "fault": self.fault.scripted} if self.fault.scripted else found
 
 

@@ -155,7 +155,7 @@ FAULTS = {
         streams_only=True,
     ),
     "error as the first event": Fault(
-        _error_as_first_event, None, 502, "why", "upstream_error", streams_only=True
+        _error_as_first_event, None, 500, "why", "upstream_error", streams_only=True
     ),
     "dropped after the end": Fault(_drop_after_the_end, None, 200, None, "ok", streams_only=True),
     "nothing": Fault(_nothing_wrong, {}, 200, None, "ok", streams_only=True, frees=False),
