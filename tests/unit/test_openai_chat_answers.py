@@ -251,3 +251,14 @@ def test_parts_that_open_with_their_text() -> None:
         "annotations": [{"type": "url_citation"}],
         "reasoning_content": "t",
     }
+
+
+def test_unknown_fields_of_a_call_are_kept() -> None:
+    function = {"name": "f", "arguments": "{}", "inner": 2}
+    call = {"id": "call_1", "type": "function", "vendor": 1, "function": function}
+    wire = chunk(choice({"tool_calls": [{**call, "index": 0}]})) + chunk(choice({}, "tool_calls")) + DONE
+    body, _ = encode_result(fold(decode(wire)), AnswerOptions())
+    assert json.loads(body)["choices"][0]["message"]["tool_calls"] == [call]
+    encoder = StreamEncoder(AnswerOptions())
+    streamed = b"".join(encoder.encode(event) for event in decode(wire))
+    assert fold(decode(streamed)).choices == fold(decode(wire)).choices

@@ -501,13 +501,3 @@ def test_parts_that_open_with_all_they_hold() -> None:
     wire = b"".join(encoder.encode(event) for event in [*events, Finished((Stop("stop"),))])
     deltas = [json.loads(event.data)["choices"][0]["delta"] for event in sse.Decoder().feed(wire)[:-1]]
     assert next_turn(collected(deltas)) == parts
-
-
-def test_unknown_fields_of_a_call_are_kept() -> None:
-    call = {**CALL, "vendor": 1, "function": {"name": "f", "arguments": "{}", "inner": 2}}
-    wire = chunk(choice({"tool_calls": [{**call, "index": 0}]})) + chunk(choice({}, "tool_calls")) + DONE
-    message = message_of(fold(decode(wire)))
-    assert message["tool_calls"] == [call]
-    encoder = StreamEncoder(AnswerOptions())
-    streamed = b"".join(encoder.encode(event) for event in decode(wire))
-    assert fold(decode(streamed)).choices == fold(decode(wire)).choices
