@@ -488,16 +488,12 @@ def test_any_details_in_a_stream_keep_the_rules(deltas: list[Any]) -> None:
 
 
 def test_parts_that_open_with_all_they_hold() -> None:
-    parts: tuple[Part, ...] = (
-        SIGNED,
-        Reasoning(data="enc", redacted=True, origin="anthropic"),
-        Reasoning(extensions={"openai_chat": {"detail": {"type": "x"}}}),
-        Text("a"),
-    )
-    events: list[ChatEvent] = [Started("i", "m", 1)]
-    for index, part in enumerate(parts):
-        events += [PartStarted(index, part), PartEnded(index)]
+    redacted = Reasoning(data="enc", redacted=True, origin="anthropic")
+    parts = (SIGNED, redacted, Reasoning(extensions={"openai_chat": {"detail": {"type": "x"}}}), Text("a"))
+    opened = [(PartStarted(index, part), PartEnded(index)) for index, part in enumerate(parts)]
     encoder = StreamEncoder(AnswerOptions())
-    wire = b"".join(encoder.encode(event) for event in [*events, Finished((Stop("stop"),))])
+    wire = encoder.encode(Started("i", "m", 1))
+    wire += b"".join(encoder.encode(event) for pair in opened for event in pair)
+    wire += encoder.encode(Finished((Stop("stop"),)))
     deltas = [json.loads(event.data)["choices"][0]["delta"] for event in sse.Decoder().feed(wire)[:-1]]
     assert next_turn(collected(deltas)) == parts
