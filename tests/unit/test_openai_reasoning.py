@@ -489,7 +489,8 @@ def test_any_details_in_a_stream_keep_the_rules(deltas: list[Any]) -> None:
 
 def test_parts_that_open_with_all_they_hold() -> None:
     redacted = Reasoning(data="enc", redacted=True, origin="anthropic")
-    parts = (SIGNED, redacted, Reasoning(extensions={"openai_chat": {"detail": {"type": "x"}}}), Text("a"))
+    unknown = Reasoning(extensions={"openai_chat": {"detail": {"type": "x"}}})
+    parts: tuple[Part, ...] = (SIGNED, redacted, unknown, Text("a"))
     opened = [(PartStarted(index, part), PartEnded(index)) for index, part in enumerate(parts)]
     encoder = StreamEncoder(AnswerOptions())
     wire = encoder.encode(Started("i", "m", 1))
