@@ -97,7 +97,7 @@ def open_circuit(target: Target, until: float) -> None:
 
 
 class Calling:
-    """One call over a route, with its clock: what is tried fails as one says, and the target's health hears."""
+    """One call over a route, with its clock: tries fail as one says, and the targets hear of it."""
 
     def __init__(self, route: Route, asked: Call | None = None, *, now: float = 100.0, seed: int = 1) -> None:
         self.route = route

@@ -99,10 +99,10 @@ class Admission:
 
     def _over_share(self, principal: str) -> bool:
         """Its calls would take a place that is left for others (a dynamic threshold, as in switches)."""
-        if not self._shared:
-            return False
         mine = len(self._waiting.get(principal, ()))
-        return mine >= _SHARE_OF_FREE * (self._max_queue - self._queued)
+        if not self._shared or not mine:
+            return False
+        return mine + 1 > _SHARE_OF_FREE * (self._max_queue - self._queued - 1)
 
     def leave(self, ticket: Ticket) -> None:
         if not ticket.running:
