@@ -37,6 +37,9 @@ def encode(request: ChatRequest, profile: Profile | None = None) -> dict[str, An
     return json.loads(body)  # type: ignore[no-any-return]
 
 
+CALLED = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
 def test_what_another_dialect_alone_knows_is_reported_lost() -> None:
     foreign: dict[str, Any] = {"anthropic": {"cache_control": {"type": "ephemeral"}}}
     request = ChatRequest(
@@ -46,14 +49,19 @@ def test_what_another_dialect_alone_knows_is_reported_lost() -> None:
             Message(
                 "user",
                 (
-                    ToolResult("c", (Text("r"), Media("image", "image/png", "AA")), is_error=True),
                     Text("next"),
                     Media("video", file_id="f"),
                     Media("file", url="https://x/y.pdf"),
                     Opaque("anthropic", {"type": "search_result"}),
                 ),
             ),
-            Message("assistant", (Reasoning("t", signature="s"), Text("a", (Citation("other"),)))),
+            Message(
+                "assistant",
+                (Reasoning("t", signature="s"), Text("a", (Citation("other"),)), ToolCall("c", "f", "{}")),
+            ),
+            Message(
+                "user", (ToolResult("c", (Text("r"), Media("image", "image/png", "AA")), is_error=True),)
+            ),
             Message("assistant", (Opaque("gemini", {}),)),
         ),
         tools=(Tool("f", extensions=foreign),),
@@ -66,24 +74,24 @@ def test_what_another_dialect_alone_knows_is_reported_lost() -> None:
         "model": "m",
         "messages": [
             {"role": "system", "content": "s"},
-            {"role": "tool", "tool_call_id": "c", "content": "r"},
             {"role": "user", "content": "next"},
-            {"role": "assistant", "content": "a"},
+            {"role": "assistant", "content": "a", "tool_calls": [CALLED]},
+            {"role": "tool", "tool_call_id": "c", "content": "r"},
         ],
         "tools": [{"type": "function", "function": {"name": "f"}}],
     }
     assert [loss.path for loss in losses] == [
         "container",
         "messages[0].content[0].cache_control",
-        "messages[1].content[0].content[1]",
-        "messages[1].content[0].is_error",
+        "messages[1].content[1]",
         "messages[1].content[2]",
         "messages[1].content[3]",
-        "messages[1].content[4]",
         "messages[2].content[0]",
         "messages[2].content[0]",
         "messages[2].content[1].citations",
-        "messages[3].content[0]",
+        "messages[3].content[0].content[1]",
+        "messages[3].content[0].is_error",
+        "messages[4].content[0]",
         "tools[0].cache_control",
         "top_k",
         "reasoning.budget_tokens",
@@ -95,6 +103,7 @@ def test_parts_that_fit_no_place_in_their_message_are_reported_lost() -> None:
     request = ChatRequest(
         model="m",
         messages=(
+            Message("assistant", (ToolCall("c", "f", "{}"),)),
             Message("tool", (ToolResult("c", (Text("r"),)), Text("stray")), name="n"),
             Message("user", (ToolCall("c", "f", "{}"),)),
             Message("user", (Text("x"),)),
@@ -102,10 +111,11 @@ def test_parts_that_fit_no_place_in_their_message_are_reported_lost() -> None:
     )
     body, losses = encode_request(request)
     assert json.loads(body)["messages"] == [
+        {"role": "assistant", "content": None, "tool_calls": [CALLED]},
         {"role": "tool", "tool_call_id": "c", "content": "r", "name": "n"},
         {"role": "user", "content": "x"},
     ]
-    assert [loss.path for loss in losses] == ["messages[0].content[1]", "messages[1].content[0]"]
+    assert [loss.path for loss in losses] == ["messages[1].content[1]", "messages[2].content[0]"]
 
 
 def test_a_request_too_deep_to_be_written_is_refused() -> None:

@@ -350,8 +350,9 @@ def test_elsewhere_they_are_reported_lost() -> None:
         "messages[3].content[0].cache_control",
         "tools[0].cache_control",
     ]
-    empty = (Message("tool", (ToolResult("c", (), cache=HINT),)),)
-    assert send(OPENROUTER, messages=empty)[1] == ["messages[0].content[0].cache_control"]
+    called = Message("assistant", (ToolCall("c", "f", "{}"),))
+    empty = (called, Message("tool", (ToolResult("c", (), cache=HINT),)))
+    assert send(OPENROUTER, messages=empty)[1] == ["messages[1].content[0].cache_control"]
 
 
 def test_cache_hints_of_callers() -> None:

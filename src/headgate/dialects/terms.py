@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from headgate.core.loss import Loss
 
-_COMPLETIONS = {"top_logprobs": "logprobs"}
+_COMPLETIONS = {"messages": "prompt", "top_logprobs": "logprobs"}
 _OPENAI_CHAT = {
     "reasoning.effort": "reasoning_effort",
     "response_format.name": "response_format.json_schema.name",
@@ -22,6 +22,7 @@ _OPENAI_CHAT = {
 _OPENAI_RESPONSES = {
     "logprobs": "include",
     "max_tokens": "max_output_tokens",
+    "messages": "input",
     "response_format": "text.format",
     "verbosity": "text.verbosity",
 }
@@ -39,6 +40,7 @@ _GEMINI = {
     "frequency_penalty": "generationConfig.frequencyPenalty",
     "logprobs": "generationConfig.responseLogprobs",
     "max_tokens": "generationConfig.maxOutputTokens",
+    "messages": "contents",
     "n": "generationConfig.candidateCount",
     "presence_penalty": "generationConfig.presencePenalty",
     "reasoning": "generationConfig.thinkingConfig",
@@ -115,6 +117,11 @@ def in_callers_terms(losses: Iterable[Loss], dialect: str) -> list[Loss]:
     if not terms:
         return list(losses)
     return list(dict.fromkeys(replace(loss, path=_named(loss.path, terms)) for loss in losses))
+
+
+def param_in_callers_terms(param: str | None, dialect: str) -> str | None:
+    """The field that a request is refused for, as a caller of the dialect would name it."""
+    return None if param is None else _named(param, _TERMS.get(dialect, {}))
 
 
 def _named(path: str, terms: Mapping[str, str]) -> str:

@@ -148,7 +148,6 @@ THOUGHT = Reasoning("hm", signature="s", origin="converse")
         ({}, (USER, Message("assistant", (THOUGHT,)), Message("assistant", (CALL,)), RESULT), 24576),
         ({}, (USER, Message("assistant", (replace(THOUGHT, origin="gemini"), CALL)), RESULT), None),
         ({}, (USER, Message("assistant", (CALL,)), RESULT, Message("assistant", (Text("So"),)), USER), 24576),
-        ({}, (RESULT,), None),
     ],
 )
 def test_an_effort_becomes_no_budget_where_the_model_would_refuse_it(

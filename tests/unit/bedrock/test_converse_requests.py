@@ -132,8 +132,15 @@ turns = st.builds(
     st.lists(user_blocks | results, min_size=1, max_size=5),
     st.lists(model_blocks, min_size=1, max_size=5),
 )
+CALLED = [
+    {"role": "user", "content": [{"text": "go"}]},
+    {
+        "role": "assistant",
+        "content": [{"toolUse": {"toolUseId": each, "name": "f", "input": {}}} for each in "ab"],
+    },
+]
 requests = st.builds(
-    lambda pairs, options: {"messages": [turn for pair in pairs for turn in pair]} | options,
+    lambda pairs, options: {"messages": CALLED + [turn for pair in pairs for turn in pair]} | options,
     st.lists(turns, min_size=1, max_size=3),
     st.fixed_dictionaries(
         {}, optional={key: st.just(RICH[key]) for key in RICH if key not in ("messages", "toolConfig")}
@@ -155,7 +162,6 @@ def test_unknown_fields_at_every_level_come_back() -> None:
                 "content": [
                     {"text": "a", "new": 1},
                     {"image": {"format": "png", "source": {"bytes": DATA, "new": 1}, "new": 2}, "new": 3},
-                    {"toolResult": {"toolUseId": "a", "content": [{"text": "b", "new": 1}], "new": 2}},
                     {"hologram": {"depth": 3}},
                 ],
                 "new": 4,
@@ -165,6 +171,12 @@ def test_unknown_fields_at_every_level_come_back() -> None:
                 "content": [
                     {"reasoningContent": {"reasoningText": {"text": "t", "new": 1}, "new": 2}},
                     {"toolUse": {"toolUseId": "a", "name": "f", "input": {}, "new": 1}},
+                ],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"toolResult": {"toolUseId": "a", "content": [{"text": "b", "new": 1}], "new": 2}},
                 ],
             },
         ],

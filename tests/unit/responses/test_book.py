@@ -15,6 +15,7 @@ from headgate.core.errors import (
 )
 from headgate.core.fold import fold
 from headgate.core.messages import Message, Reasoning, Text, ToolCall, ToolResult
+from headgate.dialects import anthropic, bedrock, gemini, openai_chat
 from headgate.dialects.openai_responses import decode_request
 from headgate.server.responses import Asked
 from tests.unit.responses.bench import ANN, ANSWER, BOB, CALLS, OPTIONS, Bench, feed, gather, run
@@ -78,6 +79,8 @@ def test_a_conversation_goes_on_by_id() -> None:
             Message("user", (Text("Thanks"),)),
         )
         assert not request.extensions
+        for upstream in (openai_chat, anthropic, gemini, bedrock):  # the result's call is in what was stored
+            upstream.encode_request(request)
         assert (await bench.fetched(second))["previous_response_id"] == first.id
 
     run(work())

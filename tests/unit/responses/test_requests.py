@@ -39,6 +39,9 @@ from tests.unit.responses.asked import (
     request,
 )
 
+HI = (Message("user", (Text("Hi"),)),)
+CALL = ToolCall("c", "f", "{}")
+
 
 def test_turns_are_gathered_from_items() -> None:
     told = request(instructions="Be kind.", input=ITEMS).messages
@@ -170,7 +173,7 @@ def test_losses() -> None:
     assert losses_of(
         messages=(
             Message("user", (Text("a", cache=hint), Media("video", url="u"), Opaque("gemini", {})), name="n"),
-            Message("assistant", (Text("a"), Opaque("gemini", {}), Media("image", data="aa"))),
+            Message("assistant", (Text("a"), Opaque("gemini", {}), Media("image", data="aa"), CALL)),
             Message("tool", (ToolResult("c", (Text("x"),), is_error=True, cache=hint), Text("?"))),
         )
     ) == [
@@ -219,7 +222,7 @@ def test_a_lifetime_of_another_vendor_is_reported() -> None:
 def test_how_to_reason_by_the_model(
     model: str, options: dict[str, Any], told: dict[str, Any] | None, lost: list[str]
 ) -> None:
-    asked = ChatRequest(model=model, messages=(), reasoning=ReasoningOptions(**options), tools=(Tool("f"),))
+    asked = ChatRequest(model=model, messages=HI, reasoning=ReasoningOptions(**options), tools=(Tool("f"),))
     body, losses = encode_request(asked)
     wire = msgspec.json.decode(body)
     assert wire.get("reasoning") == told
@@ -236,7 +239,7 @@ def test_reasoning_models_take_no_sampling() -> None:
         ("gpt-4.1", None, []),
     ):
         options = ReasoningOptions(effort=effort) if effort else None
-        asked = ChatRequest(model=model, messages=(), sampling=sampling, reasoning=options)
+        asked = ChatRequest(model=model, messages=HI, sampling=sampling, reasoning=options)
         body, losses = encode_request(asked)
         wire = msgspec.json.decode(body)
         assert [loss.path for loss in losses] == lost
@@ -253,7 +256,7 @@ def test_reasoning_models_take_no_sampling() -> None:
 )
 def test_tool_choices_of_others(choice: ToolChoice, wire: Any) -> None:
     asked = ChatRequest(
-        model="m", messages=(), tools=(Tool("f"), Tool("g", kind="custom")), tool_choice=choice
+        model="m", messages=HI, tools=(Tool("f"), Tool("g", kind="custom")), tool_choice=choice
     )
     assert encoded(asked)["tool_choice"] == wire
 
@@ -291,6 +294,6 @@ def test_cache_options_that_only_this_dialect_knows_stay_here(
 
 def test_fields_shared_with_chat_completions() -> None:
     asked = {"store": False, "verbosity": None, "safety_identifier": None, "prompt_cache_key": "k"}
-    wire = encoded(ChatRequest(model="m", messages=(), extensions={"openai": asked}))
+    wire = encoded(ChatRequest(model="m", messages=HI, extensions={"openai": asked}))
     assert (wire["store"], wire["prompt_cache_key"]) == (False, "k")
     assert not wire.keys() & {"text", "safety_identifier"}

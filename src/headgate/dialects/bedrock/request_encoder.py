@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from headgate.core.loss import Loss
-from headgate.core.messages import ChatRequest, Message, ResponseFormat, Sampling, Tool, ToolCall, ToolChoice
+from headgate.core.messages import (
+    ChatRequest,
+    Message,
+    Opaque,
+    ResponseFormat,
+    Sampling,
+    Tool,
+    ToolCall,
+    ToolChoice,
+)
 from headgate.dialects.anthropic.thinking import settle
 from headgate.dialects.bedrock.content_encoder import ContentEncoder, cache_point, has_tool_blocks, placed
 from headgate.dialects.bedrock.families import Family, family_of, put_reasoning, put_top_k
 from headgate.dialects.bedrock.vocabulary import NAME, foreign_losses, merged, own
+from headgate.dialects.conversation import check_results, empty_conversation
 from headgate.dialects.json_bodies import encode
 
 _TIERS = frozenset({"priority", "default", "flex", "reserved"})
@@ -28,24 +38,37 @@ def encode_request(request: ChatRequest, *, model: str | None = None) -> tuple[b
         model: the upstream's name for the model; it tells the family (`headgate.dialects.bedrock.families`).
     """
     losses: list[Loss] = []
-    wire, extra = write_request(request, family_of(model or request.model), losses)
+    name = model or request.model
+    wire, extra = write_request(request, family_of(name), losses, managed=":prompt/" in name)
     if extra:
         wire["additionalModelRequestFields"] = extra
     return encode(merged(wire, own(request.extensions))), losses
 
 
 def write_request(
-    request: ChatRequest, family: Family, losses: list[Loss], *, documents: bool = True
+    request: ChatRequest,
+    family: Family,
+    losses: list[Loss],
+    *,
+    documents: bool = True,
+    managed: bool = False,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of a request, without what the caller's own dialect kept, and those for the model alone.
 
     Args:
         documents: the upstream takes them.
+        managed: the model's name is that of a prompt which brings messages of its own.
+
+    Raises:
+        InvalidRequest: no message with content, or a tool's result without its call before it.
     """
+    check_results(request.messages, _own_calls(request.messages))
     losses += foreign_losses(request.extensions, "")
     wire: dict[str, Any] = {}
     extra: dict[str, Any] = {}
-    _Turns(losses, family.system_turns, documents).put(request.messages, wire)
+    _Turns(losses, family.system_turns, documents).put(request.messages, wire, managed)
+    if not wire["messages"] and not managed:
+        raise empty_conversation()
     if family.claude is not None:
         told = settle(request, family.claude, NAME, losses)
         request = replace(request, sampling=told.sampling, tool_choice=told.choice, reasoning=None)
@@ -64,6 +87,16 @@ def write_request(
     return wire, extra
 
 
+def _own_calls(messages: tuple[Message, ...]) -> Iterator[str]:
+    """Ids of the calls of tools that Bedrock itself runs, which are kept whole."""
+    for message in messages:
+        for part in message.parts:
+            if isinstance(part, Opaque) and part.dialect == NAME and isinstance(part.value, dict):
+                match part.value.get("toolUse"):
+                    case {"toolUseId": str(identity)}:
+                        yield identity
+
+
 class _Turns:
     """Messages as turns of alternating roles: the user's turn takes tool results too."""
 
@@ -75,13 +108,14 @@ class _Turns:
         self._moved: list[dict[str, Any]] | None = None
         """The content of the last turn as long as it holds nothing but moved system messages."""
 
-    def put(self, messages: tuple[Message, ...], wire: dict[str, Any]) -> None:
+    def put(self, messages: tuple[Message, ...], wire: dict[str, Any], managed: bool) -> None:
         system: list[dict[str, Any]] = []
         leading = True
+        last = len(messages) if managed else len(messages) - 1  # a request needs a turn
         for index, message in enumerate(messages):
             path = message.place(index)
             is_system = message.role in ("system", "developer")
-            leading = leading and is_system and "role" not in own(message.extensions)
+            leading = leading and is_system and "role" not in own(message.extensions) and index != last
             self._losses += foreign_losses(message.extensions, path)
             if message.name is not None:
                 self._losses.append(Loss(f"{path}.name", "messages have no name in this dialect"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from headgate.core.loss import Loss
 from headgate.core.messages import Message, Part, ToolCall, ToolResult
@@ -11,6 +12,7 @@ from headgate.dialects.gemini.vocabulary import foreign_losses, kind_of, own
 
 UNSIGNED = "skip_thought_signature_validator"
 """Documented stand-in for the signature of a call that this vendor did not make."""
+_SYSTEM = ("system", "developer")
 
 
 class ContentEncoder:
@@ -32,16 +34,17 @@ class ContentEncoder:
 
     def encode(self, messages: Sequence[Message]) -> None:
         """Raises InvalidRequest: a tool result without its call."""
-        leading = True
+        leading = len(list(takewhile(lambda message: message.role in _SYSTEM, messages)))
+        if leading == len(messages):
+            leading -= 1  # a request needs a turn
         for index, message in enumerate(messages):
             path = message.place(index)
             self._losses += foreign_losses(message.extensions, path)
             if message.name is not None and message.role != "tool":
                 self._losses.append(Loss(f"{path}.name", "the dialect has no names of participants"))
-            leading = leading and message.role in ("system", "developer")
-            if leading:
+            if index < leading:
                 self._instruct(message, index)
-            elif message.role in ("system", "developer"):
+            elif message.role in _SYSTEM:
                 self._move(message, index)
             else:
                 self._converse(message, index)

@@ -16,6 +16,7 @@ from headgate.core.messages import (
     Tool,
     ToolChoice,
 )
+from headgate.dialects.conversation import empty_conversation
 from headgate.dialects.efforts import BUDGETS
 from headgate.dialects.gemini.content_encoder import ContentEncoder
 from headgate.dialects.gemini.request_decoder import TIERS
@@ -40,7 +41,8 @@ def encode_request(request: ChatRequest, *, model: str | None = None) -> tuple[b
             to take goes by it.
 
     Raises:
-        InvalidRequest: a tool result whose call is not in the conversation; too deep to be written.
+        InvalidRequest: no message with content; a tool result whose call is not in the conversation; JSON too
+            deep to be written.
     """
     wire, losses = write_request(request, model or request.model)
     return encode(wire), losses
@@ -51,6 +53,8 @@ def write_request(request: ChatRequest, model: str) -> tuple[dict[str, Any], lis
     losses = foreign_losses(request.extensions, "")
     encoder = ContentEncoder(losses, signed_calls=_SIGNED_CALLS.match(model) is not None)
     encoder.encode(request.messages)
+    if not encoder.contents:
+        raise empty_conversation()
     wire: dict[str, Any] = {"contents": encoder.contents}
     if encoder.system is not None and encoder.system["parts"]:
         wire["systemInstruction"] = encoder.system

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from headgate.core.loss import Loss
-from headgate.core.messages import ChatRequest, ReasoningOptions, ResponseFormat, Sampling, Tool, ToolChoice
+from headgate.core.messages import (
+    ChatRequest,
+    Message,
+    ReasoningOptions,
+    ResponseFormat,
+    Sampling,
+    Tool,
+    ToolChoice,
+    ToolResult,
+)
+from headgate.dialects.conversation import check_results, empty_conversation
 from headgate.dialects.foreign import UNPADDED
 from headgate.dialects.json_bodies import encode
 from headgate.dialects.openai_chat.effort import effort_to_tell, is_meant_anyway
@@ -30,7 +41,13 @@ def encode_request(
         request: what to ask.
         model: the upstream's name for the model, where it differs from the request's.
         profile: what this upstream takes.
+
+    Raises:
+        InvalidRequest: no message, or a tool's result without its call before it.
     """
+    if not request.messages:
+        raise empty_conversation()
+    check_results(request.messages, _legacy_calls(request.messages))
     name = model or request.model
     losses = foreign_losses(request.extensions, "")
     effort = effort_to_tell(request, name, profile, losses, beside_tools=False)
@@ -54,6 +71,13 @@ def encode_request(
     extra = own(request.extensions) | shared_fields(request.extensions)
     _put_stream(request, profile, extra.pop("stream_options", None), wire, losses)
     return encode(_allowed(wire | extra, profile, losses)), losses
+
+
+def _legacy_calls(messages: Iterable[Message]) -> Iterator[str]:
+    """Of the deprecated role `function`, whose results are known by a name and need no call."""
+    for message in messages:
+        if own(message.extensions).get("role") == "function":
+            yield from (part.call_id for part in message.parts if isinstance(part, ToolResult))
 
 
 def _put_stream(

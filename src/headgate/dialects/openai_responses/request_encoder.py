@@ -9,6 +9,7 @@ from headgate.core.loss import Loss
 from headgate.core.messages import (
     ChatRequest,
     Message,
+    Opaque,
     Reasoning,
     ReasoningOptions,
     ResponseFormat,
@@ -17,6 +18,7 @@ from headgate.core.messages import (
     Tool,
     ToolChoice,
 )
+from headgate.dialects.conversation import check_results, empty_conversation
 from headgate.dialects.foreign import UNPADDED
 from headgate.dialects.json_bodies import encode
 from headgate.dialects.openai_chat.effort import effort_to_tell, is_meant_anyway
@@ -57,7 +59,15 @@ def encode_request(
         request: what to ask.
         model: the upstream's name for the model, where it differs from the request's.
         profile: what this upstream takes.
+
+    Raises:
+        InvalidRequest: no message, or a tool's result without its call before it, where the upstream does not
+            hold what came before.
     """
+    if not _is_held(request):
+        if not request.messages:
+            raise empty_conversation()
+        check_results(request.messages)
     losses = foreign_losses(request.extensions, "")
     name = model or request.model
     effort = effort_to_tell(request, name, profile.models, losses, beside_tools=True)
@@ -94,6 +104,14 @@ def encode_request(
         if (value := getattr(request, key)) is not None:
             wire[key] = value
     return encode(wire | {"store": False} | extra | shared), losses
+
+
+def _is_held(request: ChatRequest) -> bool:
+    """Part of the conversation is with the upstream, by the caller's own word."""
+    if own(request.extensions).keys() & {"previous_response_id", "conversation", "prompt"}:
+        return True
+    opaque = (part for message in request.messages for part in message.parts if isinstance(part, Opaque))
+    return any(_object(part.value).get("type") == "item_reference" for part in opaque if part.dialect == NAME)
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from headgate.core.backend import Exchange, RawHeaders, Receiver, Wire
 from headgate.core.call import Usage
-from headgate.core.errors import HeadgateError
+from headgate.core.errors import HeadgateError, InvalidRequest
 from headgate.core.events import ChatEvent, Failed, Finished, PartDelta, Started, UsageReported
 from headgate.core.fold import unfold
 from headgate.core.loss import Loss
@@ -25,7 +25,7 @@ from headgate.dialects.dialect import (
     RerankDialect,
     StreamDecoder,
 )
-from headgate.dialects.terms import in_callers_terms
+from headgate.dialects.terms import in_callers_terms, param_in_callers_terms
 from headgate.server.intake import Intake
 from headgate.server.lanes.lane import JSON_HEAD, LossRefused, content_type
 
@@ -44,7 +44,11 @@ class _Translated:
         self._upstream = upstream
         self._receiver = receiver
         self._status = 0
-        body, lost = wire.encode(_metered(intake.request))
+        try:
+            body, lost = wire.encode(_metered(intake.request))
+        except InvalidRequest as refused:
+            refused.param = param_in_callers_terms(refused.param, intake.dialect.name)
+            raise
         losses = in_callers_terms(lost, intake.dialect.name) if lost else lost
         self.losses: list[Loss] = losses
         if losses and intake.strict:
