@@ -41,3 +41,24 @@ def test_what_is_lost_of_an_answer(
     assert lost[0].endswith(f"{TOLD} for the upstream's 'pause_turn'")
     header = answer.headers.get("x-headgate-loss")
     assert header == (None if stream else "container, choices[0].stop")
+
+
+def test_names_of_fields_are_cut_and_printable_wherever_they_are_told(
+    play: Play, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def odd(seen: Seen) -> AsyncIterator[Step]:
+        yield plain(200, anthropic.top(**{"forged\nrequest r: \x1b[31m\u2028é": 1}))
+
+    upstream = play(odd)
+    row = {"backend": "anthropic", "base_url": upstream.url, "model": "m", "api_key": "k"}
+    server = serve(models={"claude": row})
+    caplog.set_level(logging.INFO, "headgate")
+    answer = request(server.port, "POST", "/v1/chat/completions", {**ASK, "x" * 5000: 1, "new\r\nline": 1})
+    assert answer.status == 200, answer.body
+    lost = [record.getMessage() for record in caplog.records if "lost in translation" in record.getMessage()]
+    cut = "x" * 197 + "..."
+    assert answer.headers["x-headgate-loss"] == f"{cut}, new??line, forged?request r: ?[31m??"
+    assert len(lost) == 1
+    assert lost[0].isprintable()
+    assert f"{cut}: only " in lost[0]
+    assert "forged?request r: ?[31m?é: only " in lost[0]

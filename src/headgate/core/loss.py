@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from headgate.core.record import record
+
+MAX_SHOWN = 200
+"""Characters of a path, and of a reason, that a header or a log line shows."""
 
 
 @record(frozen=True, slots=True)
@@ -10,8 +15,24 @@ class Loss:
     """One thing that the other dialect has no place for.
 
     `path` says where it was, in the caller's request (`messages[2].content[0].cache_control`); `reason`
-    says why it is gone. Neither holds any of the payload: both go to a response header and the log.
+    says why it is gone. Neither holds any of the payload, but the names of fields in a path are the sender's,
+    as are an upstream's words in a reason: `place` and `str()` are what may be shown.
     """
 
     path: str
     reason: str
+
+    @property
+    def place(self) -> str:
+        """The path in one line of at most MAX_SHOWN characters."""
+        return _shown(self.path)
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.place}: {_shown(self.reason)}"
+
+
+def _shown(text: str) -> str:
+    if len(text) > MAX_SHOWN:
+        text = text[: MAX_SHOWN - 3] + "..."
+    return text if text.isprintable() else "".join(each if each.isprintable() else "?" for each in text)

@@ -349,16 +349,16 @@ class Relay:
             log.info(
                 "request %s lost in translation: %s",
                 self._intake.call.id,
-                "; ".join(f"{loss.path}: {loss.reason}" for loss in new),
+                "; ".join(str(loss) for loss in new),
             )
 
     def _report_losses(self, losses: Sequence[Loss]) -> bytes:
         """The paths of what got lost, for the header."""
-        paths = list(dict.fromkeys(loss.path for loss in losses))
-        text = ", ".join(paths[:MAX_LOSSES])
-        if len(paths) > MAX_LOSSES:
-            text += f", and {len(paths) - MAX_LOSSES} more"
-        return text.encode("ascii", "replace").replace(b"\r", b"?").replace(b"\n", b"?")
+        places = list(dict.fromkeys(loss.place for loss in losses))
+        text = ", ".join(places[:MAX_LOSSES])
+        if len(places) > MAX_LOSSES:
+            text += f", and {len(places) - MAX_LOSSES} more"
+        return text.encode("ascii", "replace")
 
     def _break_off(self, error: HeadgateError, trial: Trial) -> None:
         """The answer had begun. A stream is told in its own dialect; a plain answer is cut."""
