@@ -25,13 +25,13 @@ from headgate.server.lanes.lane import LossRefused
 def test_a_place_is_one_printable_line(path: str, place: str) -> None:
     loss = Loss(path, "why\nnot")
     assert loss.place == place
-    assert str(loss) == f"{place}: why?not"
+    assert loss.line == f"{place}: why?not"
     assert loss.path == path
 
 
 @given(st.text(), st.text())
 def test_anything_can_be_shown(path: str, reason: str) -> None:
-    shown = str(Loss(path, reason))
+    shown = Loss(path, reason).line
     assert shown.isprintable()
     assert len(shown) <= 2 * MAX_SHOWN + 2
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing_extensions import override
-
 from headgate.core.record import record
 
 MAX_SHOWN = 200
@@ -16,7 +14,7 @@ class Loss:
 
     `path` says where it was, in the caller's request (`messages[2].content[0].cache_control`); `reason`
     says why it is gone. Neither holds any of the payload, but the names of fields in a path are the sender's,
-    as are an upstream's words in a reason: `place` and `str()` are what may be shown.
+    as are an upstream's words in a reason: `place` and `line` are what may be shown.
     """
 
     path: str
@@ -27,8 +25,9 @@ class Loss:
         """The path in one line of at most MAX_SHOWN characters."""
         return _shown(self.path)
 
-    @override
-    def __str__(self) -> str:
+    @property
+    def line(self) -> str:
+        """Place and reason, for a log or a message."""
         return f"{self.place}: {_shown(self.reason)}"
 
 

@@ -349,7 +349,7 @@ class Relay:
             log.info(
                 "request %s lost in translation: %s",
                 self._intake.call.id,
-                "; ".join(str(loss) for loss in new),
+                "; ".join(loss.line for loss in new),
             )
 
     def _report_losses(self, losses: Sequence[Loss]) -> bytes:

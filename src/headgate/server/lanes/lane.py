@@ -61,7 +61,7 @@ class LossRefused(InvalidRequest):
     retryable = True
 
     def __init__(self, losses: Sequence[Loss]) -> None:
-        listed = "; ".join(str(loss) for loss in losses[:20])
+        listed = "; ".join(loss.line for loss in losses[:20])
         more = f" and {len(losses) - 20} more" if len(losses) > 20 else ""
         super().__init__(f"The model's upstream can't express all of this request: {listed}{more}")
 
