@@ -165,7 +165,7 @@ class ChunkDecoder(SseAnswerDecoder):
         if self._ended:
             return
         try:
-            chunk = decode_event(event.data)
+            chunk = decode_event(event.data, self._halves)
         except StreamBroken:
             if event.data.strip() != b"[DONE]":
                 raise

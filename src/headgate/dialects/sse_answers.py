@@ -12,6 +12,7 @@ from headgate.core.events import ChatEvent, Failed
 from headgate.core.fold import unfold
 from headgate.core.result import ChatResult
 from headgate.dialects import sse
+from headgate.dialects.surrogates import Surrogates
 
 
 class SseAnswerDecoder(ABC):
@@ -23,6 +24,7 @@ class SseAnswerDecoder(ABC):
 
     def __init__(self) -> None:
         self._sse = sse.Decoder()
+        self._halves = Surrogates()
         self._json: bytearray | None = None
         self._fresh = True
         self._ended = False
@@ -98,12 +100,23 @@ class SseAnswerDecoder(ABC):
         events.append(Failed(error))
 
 
-def decode_event(data: bytes) -> dict[str, Any]:
-    """An event's JSON object. Raises StreamBroken for anything else."""
+def decode_event(data: bytes, halves: Surrogates) -> dict[str, Any]:
+    """An event's JSON object. Raises StreamBroken for anything else.
+
+    Args:
+        halves: those of characters that the stream has cut in two.
+    """
     try:
         value = msgspec.json.decode(data)
     except (ValueError, RecursionError):
-        raise StreamBroken("The upstream sent an event that is not JSON.") from None
+        value = _decode_mended(halves.mend(data))
     if not isinstance(value, dict):
         raise StreamBroken("The upstream sent an event that is not a JSON object.")
     return value
+
+
+def _decode_mended(data: bytes) -> object:
+    try:
+        return msgspec.json.decode(data)
+    except (ValueError, RecursionError):
+        raise StreamBroken("The upstream sent an event that is not JSON.") from None

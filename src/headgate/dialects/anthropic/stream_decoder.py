@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -119,6 +120,9 @@ class StreamDecoder(SseAnswerDecoder):
             event = _BLOCK_DELTA.decode(data)
         except (ValueError, RecursionError):
             return False
+        return self._more(event, events)
+
+    def _more(self, event: _BlockDelta, events: list[ChatEvent]) -> bool:
         delta = event.delta
         block = self._blocks.get(event.index)
         if block is None or type(delta) not in block.kinds:
@@ -135,7 +139,7 @@ class StreamDecoder(SseAnswerDecoder):
             return
         if self._quick(event.data, events):
             return
-        value = decode_event(event.data)
+        value = decode_event(event.data, self._halves)
         kind = value.get("type")
         if kind == "error" or event.event == "error":
             raise error_from_value(value)
@@ -190,7 +194,10 @@ class StreamDecoder(SseAnswerDecoder):
         events.append(PartStarted(block.part, part))
 
     def _delta(self, value: dict[str, Any], events: list[ChatEvent]) -> None:
-        """Deltas that are not plain text for an open part: `_quick` has read those."""
+        """Deltas that are no plain text, or hold a cut character: `_quick` has read the others."""
+        with contextlib.suppress(msgspec.ValidationError):
+            if self._more(msgspec.convert(value, _BlockDelta), events):
+                return
         index, delta = value.get("index"), value.get("delta")
         block = self._blocks.get(index) if isinstance(index, int) else None
         if block is None or not isinstance(delta, dict):

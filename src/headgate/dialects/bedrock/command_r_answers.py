@@ -225,7 +225,7 @@ class StreamDecoder(SseAnswerDecoder):
         if found.event_type == "text-generation" and answer.started:
             answer.say(found.text or "")
             return
-        value = decode_event(event.data)
+        value = decode_event(event.data, self._halves)
         if found.event_type is None and (error := error_within(value)) is not None:
             raise error
         match found.event_type:

@@ -26,6 +26,8 @@ from headgate.dialects.gemini.errors import error_within
 from headgate.dialects.gemini.json_array import ArrayDecoder
 from headgate.dialects.gemini.usage import usage_from_wire
 from headgate.dialects.gemini.vocabulary import NAME
+from headgate.dialects.sse_answers import decode_event
+from headgate.dialects.surrogates import Surrogates
 
 REPORT_EVERY = 32
 """Every so many chunks of plain text their usage is reported; it is in each, and at the end in any case."""
@@ -77,6 +79,7 @@ class AnswerDecoder:
         self._waiting: msgspec.Raw | None = None
         self._plain = 0
         self._answer_id = ""
+        self._halves = Surrogates()
 
     def take(self, data: bytes, events: list[ChatEvent]) -> None:
         """One object as JSON. Raises StreamBroken, or the error that it holds."""
@@ -89,13 +92,8 @@ class AnswerDecoder:
             else:
                 if self._grow(growing, chunk, events):
                     return
-        try:
-            value = _decode(data)
-        except (ValueError, RecursionError):
-            if data == b"[DONE]":  # not this vendor's, but some gateways send it
-                return
-            raise StreamBroken("The upstream sent an event that is not JSON.") from None
-        self.take_object(value, events)
+        if data != b"[DONE]":  # not this vendor's, but some gateways send it
+            self.take_object(decode_event(data, self._halves), events)
 
     def _grow(self, growing: CandidateDecoder, chunk: _Chunk, events: list[ChatEvent]) -> bool:
         candidate = chunk.candidates[0]
@@ -114,10 +112,8 @@ class AnswerDecoder:
                 self.report(events)
         return True
 
-    def take_object(self, value: object, events: list[ChatEvent]) -> None:
-        """One decoded object."""
-        if not isinstance(value, dict):
-            raise StreamBroken("The upstream sent an event that is not a JSON object.")
+    def take_object(self, value: dict[str, Any], events: list[ChatEvent]) -> None:
+        """One decoded object. Raises the error that it holds."""
         if (error := error_within(value)) is not None:
             raise error
         self._waiting = None if value.get("usageMetadata") is not None else self._waiting

@@ -95,7 +95,7 @@ class StreamDecoder(SseAnswerDecoder):
     def _take(self, event: sse.ServerSentEvent, events: list[ChatEvent]) -> None:
         if self._ended or event.data.strip() == b"[DONE]":
             return
-        value = decode_event(event.data)
+        value = decode_event(event.data, self._halves)
         kind = value.get("type")
         kind = kind if isinstance(kind, str) else event.event or ""
         if kind == "error" or (value.get("error") and not kind.startswith("response.")):
