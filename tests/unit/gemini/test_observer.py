@@ -75,6 +75,13 @@ def test_a_blocked_prompt_is_an_end() -> None:
         assert (seen.finish_reason, seen.terminal) == ("SAFETY", True)
 
 
+@pytest.mark.parametrize("odd", [None, "SAFETY", ["SAFETY"], {"blockReason": 1}, {"blockReason": None}, {}])
+def test_an_odd_feedback_hides_nothing_else(odd: Any) -> None:
+    last = {**LAST, "promptFeedback": odd}
+    seen = watch(as_sse(*CHUNKS, last))
+    assert (seen.usage, seen.finish_reason, seen.terminal) == (Usage(5, 11, None, None, 2), "STOP", True)
+
+
 def test_a_plain_answer() -> None:
     body = json.dumps(
         answer(candidate({"text": FOOL}, finish="MAX_TOKENS"), usageMetadata=usage(1, 2))

@@ -361,3 +361,58 @@ def test_several_candidates() -> None:
         Choice(0, (Text("a"),), Stop("stop", 0, native="STOP")),
         Choice(1, (Text("bB"),), Stop("length", 1, native="MAX_TOKENS")),
     )
+
+
+def test_parts_stand_in_their_order_whichever_ends_first() -> None:
+    parts: tuple[Part, ...] = (
+        Text("Both:"),
+        ToolCall("a", "f", '{"n":1}'),
+        Reasoning(signature="c2ln", origin="gemini"),
+        ToolCall("b", "g", '{"n":2}'),
+        Text("Done."),
+        ToolCall("c", "h", "{}"),
+    )
+    events: list[ChatEvent] = [START]
+    events += [PartStarted(index, part) for index, part in enumerate(parts)]
+    events += [PartDelta(4, " Really."), *(PartEnded(index) for index in (3, 2, 5, 0, 4, 1)), STOP]
+    encoder = StreamEncoder(AnswerOptions())
+    pieces = [encoder.encode(event) for event in events]
+    found = [
+        part
+        for element in elements(b"".join(pieces))
+        for candidate in element["candidates"]
+        for part in candidate["content"].get("parts", ())
+        if part != {"text": ""}
+    ]
+    assert found == [
+        {"text": "Both:"},
+        {"functionCall": {"id": "a", "name": "f", "args": {"n": 1}}},
+        {"functionCall": {"id": "b", "name": "g", "args": {"n": 2}}, "thoughtSignature": "c2ln"},
+        {"text": "Done. Really."},
+        {"functionCall": {"id": "c", "name": "h", "args": {}}},
+    ]
+    assert pieces[1]  # the first text goes out at once
+    decoder = StreamDecoder()
+    read = fold(decoder.feed(b"".join(pieces)) + decoder.end())
+    assert [type(part) for part in read.choices[0].parts] == [
+        Text,
+        ToolCall,
+        Reasoning,
+        ToolCall,
+        Text,
+        ToolCall,
+    ]
+
+
+def test_thousands_of_parts_that_end_in_reverse_are_written_once_each() -> None:
+    count = 20_000
+    events: list[ChatEvent] = [START]
+    events += [PartStarted(index, ToolCall(str(index), "f", "{}")) for index in range(count)]
+    events += [PartEnded(index) for index in reversed(range(count))]
+    names = [
+        part["functionCall"]["id"]
+        for element in elements(encode([*events, STOP]))
+        for part in element["candidates"][0]["content"]["parts"]
+        if "functionCall" in part
+    ]
+    assert names == [str(index) for index in range(count)]

@@ -23,13 +23,9 @@ class _Candidate(msgspec.Struct):
     finishReason: str | None = None
 
 
-class _Feedback(msgspec.Struct):
-    blockReason: str | None = None
-
-
 class _Chunk(msgspec.Struct):
     candidates: list[_Candidate] | None = None
-    promptFeedback: _Feedback | None = None
+    promptFeedback: Any = None
     usageMetadata: dict[str, Any] | None = None
     error: Any = None
 
@@ -62,8 +58,9 @@ class _Notes:
         for candidate in chunk.candidates or ():
             if candidate.finishReason and candidate.finishReason != _UNSPECIFIED:
                 self.finish_reason = candidate.finishReason
-        if chunk.promptFeedback is not None and chunk.promptFeedback.blockReason:
-            self.finish_reason = chunk.promptFeedback.blockReason
+        match chunk.promptFeedback:
+            case {"blockReason": str(reason)} if reason:
+                self.finish_reason = reason
         self._count(chunk.usageMetadata)
         if chunk.error is not None:
             self.failed = True

@@ -34,7 +34,8 @@ from headgate.dialects.gemini.vocabulary import NAME, own, stream_json
 
 @dataclass(slots=True)
 class _OpenPart:
-    """`ahead` and `behind` frame a text that goes out at once; without them the part waits for its end."""
+    """`ahead` and `behind` frame a text that goes out at once; without them the part waits for its end and for
+    those before it."""
 
     part: Part
     path: str
@@ -43,6 +44,7 @@ class _OpenPart:
     pieces: dict[str, list[str]] = field(default_factory=dict)
     texts: list[str] | None = None
     sent: bool = False
+    ended: bool = False
 
     def complete(self) -> Part:
         grown: dict[str, Any] = {
@@ -54,6 +56,8 @@ class _OpenPart:
 @dataclass(slots=True)
 class _Candidate:
     encoder: PartEncoder
+    open: dict[int, _OpenPart] = field(default_factory=dict)
+    """By index, and in that order: what is not written out yet."""
     texts: list[str] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
     used: bool = False
@@ -170,7 +174,9 @@ class StreamEncoder:
             candidate.citations += part.citations
             opened.texts = candidate.texts
         candidate.used = True
-        if not self._streams(part, candidate):
+        streams = not candidate.open and self._streams(part, candidate)
+        candidate.open[event.index] = opened
+        if not streams:
             return b""
         mark = b',"thought":true' if isinstance(part, Reasoning) else b""
         opened.ahead = b'{"candidates":[{"content":{"parts":[{"text":'
@@ -203,19 +209,29 @@ class StreamEncoder:
         return b""
 
     def _close(self, event: PartEnded) -> bytes:
-        opened = self._parts.pop((event.choice, event.index))
+        self._parts.pop((event.choice, event.index)).ended = True
+        candidate = self._candidate(event.choice)
+        out: list[bytes] = []
+        while candidate.open:
+            index = next(iter(candidate.open))
+            if not candidate.open[index].ended:
+                break
+            out.append(self._write(event.choice, candidate.open.pop(index), candidate.encoder))
+        return b"".join(out)
+
+    def _write(self, choice: int, opened: _OpenPart, encoder: PartEncoder) -> bytes:
+        """What a part that has ended still has to say."""
         part = opened.complete()
-        encoder = self._candidate(event.choice).encoder
         if not opened.ahead:
             if opened.texts is not None and isinstance(part, Text):
                 opened.texts.append(part.text)
-            return self._chunk(event.choice, encoder.encode(part, opened.path))
+            return self._chunk(choice, encoder.encode(part, opened.path))
         if not isinstance(part, Reasoning) or (part.signature is None and part.data is None):
             return b""
         if opened.sent:  # then what signs it comes behind it
             part = replace(part, text="", extensions={NAME: {"text": "", "thought": True}})
         wires = encoder.encode(part, opened.path)
-        return self._chunk(event.choice, [wire for wire in wires if "thoughtSignature" in wire])
+        return self._chunk(choice, [wire for wire in wires if "thoughtSignature" in wire])
 
     def _finish(self, event: Finished) -> bytes:
         self._extra |= own(event.extensions)
