@@ -34,8 +34,8 @@ from headgate.dialects.gemini.vocabulary import NAME, own, stream_json
 
 @dataclass(slots=True)
 class _OpenPart:
-    """`ahead` and `behind` frame a text that goes out at once; without them the part waits for its end and for
-    those before it."""
+    """`ahead` and `behind` frame a text that goes out at once; without them the part waits for its end, and
+    for those before it."""
 
     part: Part
     path: str
