@@ -249,6 +249,20 @@ def test_keys_spread_by_weight() -> None:
     assert shares["a"] / shares["b"] == pytest.approx(3, rel=0.1)
 
 
+@pytest.mark.parametrize("count", [3, 10])
+def test_where_a_key_has_its_home_says_nothing_about_its_second_choice(count: int) -> None:
+    """Or one neighbour would get all of the load of a target that is down."""
+    own = route(*fleet(count))
+    rng = random.Random(11)
+    pairs: Counter[tuple[str, str]] = Counter()
+    for _ in range(20_000):
+        first, second, *_ = plan(own, call(affinity=rng.getrandbits(64)), NOW, rng).order
+        pairs[first.name, second.name] += 1
+    expected = 20_000 / (count * (count - 1))
+    assert len(pairs) == count * (count - 1)
+    assert all(found == pytest.approx(expected, abs=5 * expected**0.5) for found in pairs.values())
+
+
 def test_a_target_that_comes_takes_its_share_and_moves_nothing_else() -> None:
     targets = fleet(5)
     four, five = homes(route(*targets[:4])), homes(route(*targets))

@@ -326,7 +326,7 @@ def test_the_last_failure_is_told_where_nobody_refused_the_request() -> None:
 
 @pytest.mark.parametrize("status", [400, 413, 415, 422])
 def test_a_refusal_by_either_of_two_under_way_is_told(status: int) -> None:
-    own = in_order("a", "b", "c")
+    own = in_order("a", "b", "c", retry=Retry(attempts=9))
     calling = Calling(own)
     calling.first()
     assert calling.execution.move(calling.now) is own.targets[1]

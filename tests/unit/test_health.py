@@ -172,6 +172,16 @@ def test_targets_with_one_quota_cool_together_but_break_apart() -> None:
     assert one.health.back_at() == 1009.0
 
 
+def test_a_call_that_is_served_makes_the_next_pause_short_again() -> None:
+    run = Run()
+    for _ in range(5):
+        run.fail(error=limited())
+        run.now = run.health.quota.until
+    run.succeed()
+    run.fail(error=limited())
+    assert run.health.quota.until <= run.now + 1
+
+
 # Half open.
 
 
@@ -321,6 +331,15 @@ def test_calls_of_the_same_moment_are_told_apart() -> None:
     run.health.dropped(other)
     assert not run.available
     run.succeed(probe)
+    assert run.available
+
+
+def test_what_was_sent_before_the_target_recovered_is_old() -> None:
+    run = Run(Breaker(failures=1)).open()
+    early = run.send()
+    run.now += 5
+    run.succeed()
+    run.fail(early)
     assert run.available
 
 

@@ -177,7 +177,7 @@ def test_a_pause_before_a_second_try_ends_at_what_is_best_by_then() -> None:
 
 
 def test_who_has_refused_the_call_for_good_is_not_waited_for() -> None:
-    own = in_order("a", "b")
+    own = in_order("a", "b", retry=Retry(attempts=9))
     a, b = own.targets
     calling = Calling(own)
     assert calling.fail(calling.first(), UpstreamError("not yours", status=403)) is b

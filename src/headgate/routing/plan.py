@@ -18,7 +18,10 @@ EXPLORE = 0.05
 """Share of the calls that go to a target drawn by weight although another one is faster: paces change."""
 _TIE = 0.1
 """Calls in flight within which a draw by weight decides."""
-_MASK = 0xFFFFFFFFFFFFFFFF
+_MULTIPLIER = 0x7FB5D329728EA185
+"""Odd, its bits half set and in no pattern."""
+_RANGE = 2.0**64
+_MASK = (1 << 64) - 1
 
 
 @record(frozen=True, slots=True)
@@ -156,15 +159,13 @@ def _by_affinity(key: int, ready: list[Target], now: float) -> list[float]:
 
     One that has just recovered gets its keys back little by little, as its share grows.
     """
-    return [_distance(key, target) / (target.weight * target.health.share(now)) for target in ready]
-
-
-def _distance(key: int, target: Target) -> float:
-    mixed = (key ^ target.name_hash) & _MASK
-    mixed = (mixed ^ mixed >> 31) * 0x7FB5D329728EA185 & _MASK
-    mixed = (mixed ^ mixed >> 27) * 0x81DADEF4BC2DD44D & _MASK
-    mixed ^= mixed >> 33
-    return -log((mixed + 1) / 0x10000000000000001)
+    scores = []
+    for target in ready:
+        # Key and name are hashes already; one round of folding and multiplying makes pairs of them so.
+        mixed = key ^ target.name_hash
+        mixed = (mixed ^ mixed >> 32) * _MULTIPLIER & _MASK
+        scores.append(-log((mixed | 1) / _RANGE) / (target.weight * target.health.share(now)))
+    return scores
 
 
 @record(frozen=True, slots=True)

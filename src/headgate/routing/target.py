@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from zlib import crc32
+from hashlib import blake2b
 
 from headgate.core.backend import Backend, Timeouts, Wire, WireBackend
 from headgate.core.call import Call, Need, Operation
@@ -52,13 +52,14 @@ class Target:
     _wires: dict[tuple[Operation, str], Wire | None] = field(default_factory=dict, repr=False)
 
     name_hash: int = field(init=False, repr=False, default=0)
+    """64 bits, the same in every process: where the target stands for rendezvous hashing."""
     header: bytes = field(init=False, repr=False, default=b"")
     """The name as a header field has it."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "header", self.name.encode("ascii", "replace"))
-        # Spreads names that differ in one character over the whole range, as rendezvous hashing needs.
-        object.__setattr__(self, "name_hash", crc32(self.name.encode()) * 0x9E3779B97F4A7C15)
+        digest = blake2b(self.name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        object.__setattr__(self, "name_hash", int.from_bytes(digest))
 
     def performs(self, operation: Operation) -> bool:
         """Tokens can be counted, by estimate at least, for whatever chats."""
