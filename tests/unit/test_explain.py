@@ -95,7 +95,7 @@ def test_what_stands_against_a_target() -> None:
     probed.health.begun(NOW)
     drained.health.drain()
     own = route(target("well"), spent, broken, probed, drained, embeds, small, blind)
-    asked = replace(call(), size=11, needs=frozenset({Need.TOOLS, Need.IMAGES}))
+    asked = replace(call(), size=13, needs=frozenset({Need.TOOLS, Need.IMAGES}))
     found = reasons(own, asked)
     assert found == {
         "well": "priority 1, weight 1",
@@ -104,7 +104,7 @@ def test_what_stands_against_a_target() -> None:
         "probed": "its circuit is half open and a probe is under way; last failure: it broke",
         "drained": "drained by the operator",
         "embeds": "it does not do chat",
-        "small": "the prompt has about 11 tokens, more than its context of 10",
+        "small": "the prompt has about 13 tokens, more than its context of 10",
         "blind": "it does not take images, tools",
     }
     assert reasons(own, call(origin="well"))["spent"] == "only well has what the request refers to"

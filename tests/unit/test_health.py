@@ -405,6 +405,8 @@ def test_reset_forgets_and_what_was_under_way_does_not_count() -> None:
     run.fail(error=limited(100.0))
     run.health.drain()
     run.health.reset()
+    assert not run.available, "what the operator drained stays so until he enables it"
+    run.health.enable()
     assert run.available
     assert run.health.share(run.now) == 1.0
     assert run.health.in_flight == 6

@@ -147,6 +147,7 @@ class HealthMachine(RuleBasedStateMachine):
     @rule()
     def reset(self) -> None:
         self.health.reset()
+        self.health.enable()
         self.opened, self.probe = self.latest, None
         assert self.health.available(self.now)
 

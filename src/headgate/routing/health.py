@@ -204,7 +204,6 @@ class Health:
 
     def reset(self) -> None:
         """Forget what happened: closed, whole share, nothing to wait for. Calls under way do not count."""
-        self.drained = False
         self.circuit = Circuit.CLOSED
         self.reason = None
         self.streams = MovingAverage()

@@ -10,6 +10,9 @@ from headgate.core.call import Call, Need, Operation
 from headgate.policy.limits import Admission
 from headgate.routing.health import Health
 
+_SURELY = 0.8
+"""Of an estimated size, which may be a fifth off: a prompt that may fit is tried, and moves on if it does not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Abilities:
@@ -31,8 +34,9 @@ class Abilities:
         wanting = call.needs & self.lacks
         if wanting:
             return f"it does not take {', '.join(sorted(wanting))}"
-        if self.context_length is not None and call.size is not None and call.size > self.context_length:
-            return f"the prompt has about {call.size} tokens, more than its context of {self.context_length}"
+        length = self.context_length
+        if length is not None and call.size is not None and call.size * _SURELY > length:
+            return f"the prompt has about {call.size} tokens, more than its context of {length}"
         return None
 
 
