@@ -6,8 +6,11 @@ import re
 import threading
 import time
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
+from headgate.policy.keys import new_key
 from tests.e2e.conftest import Play, Serve, remote
 from tests.support.client import Connection, request
 from tests.support.server import Running
@@ -28,6 +31,11 @@ from tests.support.upstream import (
 CHAT = "/v1/chat/completions"
 ASK = {"model": "gpt", "messages": [{"role": "user", "content": "hi"}]}
 STREAM = {**ASK, "stream": True}
+
+
+@dataclass
+class Sent:
+    sent: int = 0
 
 
 def says(name: str) -> Script:
@@ -381,6 +389,37 @@ def test_time_in_a_queue_counts(play: Play, serve: Serve) -> None:
             assert (answer.status, answer.error["code"]) == (504, "total_timeout")
     assert upstream.wait_until(lambda u: u.open_connections == 0)
     assert len(upstream.seen) == 2
+
+
+def test_one_key_can_not_take_every_place(play: Play, serve: Serve) -> None:
+    upstream = play(stalls)
+    keys = {name: new_key() for name in ("greedy", "modest")}
+    server = serve(
+        models={"gpt": remote(upstream)},
+        server={
+            "max_in_flight": 8,
+            "keys": [{"name": name, "hash": digest} for name, (_, digest) in keys.items()],
+        },
+    )
+    fields = {name: {"x-api-key": secret} for name, (secret, _) in keys.items()}
+    with ExitStack() as stack:
+
+        def begin(name: str) -> None:
+            connection = stack.enter_context(Connection(server.port))
+            connection.send("POST", CHAT, ASK, fields[name])
+            seen = sum(each.sent for each in counts.values()) + 1
+            assert upstream.wait_until(lambda u: len(u.seen) == seen)
+            counts[name].sent += 1
+
+        counts = {name: Sent() for name in keys}
+        begin("modest")
+        for _ in range(5):
+            begin("greedy")
+        answer = request(server.port, "POST", CHAT, ASK, fields["greedy"])
+        assert (answer.status, answer.error["code"]) == (503, "overloaded")
+        assert "'greedy' has 5" in answer.error["message"]
+        begin("modest")
+    assert upstream.wait_until(lambda u: u.open_connections == 0)
 
 
 def test_memory_over_its_limit_refuses_calls_but_not_probes(play: Play, serve: Serve) -> None:

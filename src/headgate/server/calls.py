@@ -42,6 +42,7 @@ def begin(
     try:
         gateway.admit()
         principal = who(gateway, match, headers)
+        gateway.admit_key(principal.name)
         envelope = Envelope.read(body, model=match.model, stream=match.endpoint.stream)
         model = envelope.model
         intake = take_in(gateway, match, headers, body, principal, envelope)

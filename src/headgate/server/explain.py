@@ -64,7 +64,7 @@ def _explained(gateway: Gateway, intake: Intake) -> dict[str, Any]:
         "tokens": call.size,
         "balance": route.balance.value,
         "affinity": route.affinity.by if route.affinity is not None and call.affinity is not None else None,
-        "attempts": route.retry.limit(len(considered)),
+        "attempts": route.retry.limit(sum(each.place is not None for each in considered)),
         "hedge_after": hedge,
         "deadline": round((call.deadline or now) - call.started, 3),
         "targets": [_described(each, intake) for each in considered],

@@ -60,7 +60,10 @@ class Gateway:
         self.too_large_message = (
             f"The request body is over the limit of {self.max_body} bytes (server.max_body)"
         )
+        self._crowded = self.max_in_flight * 3 // 4
         self._relays: set[Ongoing] = set()
+        self._by_key: dict[str, int] = {}
+        """Calls under way of each key that has any."""
         self._idle: asyncio.Event | None = None
 
     @property
@@ -89,11 +92,35 @@ class Gateway:
         if self.draining:
             raise Unavailable("The server is stopping; try again in a moment", retry_after=1.0)
 
-    def opened(self, relay: Ongoing) -> None:
+    def admit_key(self, name: str) -> None:
+        """Keep one key from taking every place.
+
+        Raises Overloaded when three quarters of all places are taken and the key `name` has more than its
+        share of them, while others have calls under way too.
+        """
+        if len(self._relays) < self._crowded:
+            return
+        held = self._by_key.get(name, 0)
+        if held * len(self._by_key) > self.max_in_flight:
+            raise Overloaded(
+                f"The server is nearly full, and the key {name!r} has {held} requests under way, more than its"
+                " share; try again later",
+                retry_after=1.0,
+            )
+
+    def opened(self, relay: Ongoing, call: Call) -> None:
         self._relays.add(relay)
+        name = call.principal.name
+        self._by_key[name] = self._by_key.get(name, 0) + 1
 
     def finished(self, relay: Ongoing, call: Call) -> None:
         self._relays.discard(relay)
+        name = call.principal.name
+        left = self._by_key[name] - 1
+        if left:
+            self._by_key[name] = left
+        else:
+            del self._by_key[name]
         if self._idle is not None and not self._relays:
             self._idle.set()
         self.record(call)

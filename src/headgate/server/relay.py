@@ -83,7 +83,7 @@ class Relay:
     # From the caller's side.
 
     def start(self) -> None:
-        self._gateway.opened(self)
+        self._gateway.opened(self, self._intake.call)
         admission = self._intake.route.admission
         if admission is None:
             self._examine()
