@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from headgate.core.backend import Exchange, RawHeaders, Receiver, Wire
 from headgate.core.call import Usage
-from headgate.core.errors import HeadgateError, InvalidRequest
+from headgate.core.errors import HeadgateError, InvalidRequest, StreamBroken
 from headgate.core.events import ChatEvent, Failed, Finished, PartDelta, Started, UsageReported
 from headgate.core.fold import unfold
 from headgate.core.loss import Loss
@@ -102,6 +102,11 @@ def _metered(request: Asked) -> Asked:
     return request
 
 
+def _too_deep() -> StreamBroken:
+    """For JSON that could just be read, but is written from deeper within the program."""
+    return StreamBroken("The upstream's answer is nested too deeply to be translated.")
+
+
 class TranslatedChat(_Translated):
     """A chat answer, streamed or whole."""
 
@@ -145,18 +150,28 @@ class TranslatedChat(_Translated):
             return
         self._pass(self._decoder.feed(data))
 
-    def _pass(self, events: list[ChatEvent]) -> None:
+    def _pass(self, events: list[ChatEvent]) -> bool:
+        """False: the answer has failed, and the receiver knows."""
         out: list[bytes] = []
         for event in events:
             if not self._begun:
                 if isinstance(event, Failed):
                     self._receiver.on_fail(event.error)
-                    return
+                    return False
                 if isinstance(event, Started) and not event.id:
                     event = replace(event, id=self._id)
+            try:
+                out.append(self._encoder.encode(event))
+            except RecursionError:
+                self._send(out)
+                self._receiver.on_fail(_too_deep())
+                return False
             if not isinstance(event, PartDelta):  # nearly all are
                 self._note(event)
-            out.append(self._encoder.encode(event))
+        self._send(out)
+        return True
+
+    def _send(self, out: list[bytes]) -> None:
         data = out[0] if len(out) == 1 else b"".join(out)
         if data:
             self._begun = True
@@ -176,9 +191,9 @@ class TranslatedChat(_Translated):
         if self._status >= 300:
             self._receiver.on_end()
         elif self._decoder is not None:
-            self._pass(self._decoder.end())
+            passed = self._pass(self._decoder.end())
             self.losses += self._encoder.losses
-            if not self._over():
+            if passed:
                 self._receiver.on_end()
         else:
             self._whole()
@@ -188,13 +203,11 @@ class TranslatedChat(_Translated):
         if self._decoder is not None and self._begun and not self.complete:
             rest = self._decoder.end()
             if any(isinstance(event, Finished) for event in rest):
-                self._pass(rest)  # some dialects have no mark of the end but that nothing is missing
+                # Some dialects have no mark of the end but that nothing is missing.
+                if not self._pass(rest):
+                    return
                 self.losses += self._encoder.losses
         super().on_fail(error)
-
-    def _over(self) -> bool:
-        """The decoder ended in an error that the receiver has been told already."""
-        return not self._begun and not self.complete
 
     def _whole(self) -> None:
         """A plain answer, or one that comes whole although a stream was asked for."""
@@ -211,6 +224,9 @@ class TranslatedChat(_Translated):
                 self.losses += losses
         except HeadgateError as error:
             self._receiver.on_fail(error)
+            return
+        except RecursionError:
+            self._receiver.on_fail(_too_deep())
             return
         self.usage = result.usage
         self.complete = True
@@ -251,6 +267,9 @@ class TranslatedResult(_Translated):
             body = self._translated(b"".join(self._parts))
         except HeadgateError as error:
             self._receiver.on_fail(error)
+            return
+        except RecursionError:
+            self._receiver.on_fail(_too_deep())
             return
         self.complete = True
         self._receiver.on_head(self._status, JSON_HEAD)
