@@ -402,17 +402,3 @@ def test_parts_stand_in_their_order_whichever_ends_first() -> None:
         Text,
         ToolCall,
     ]
-
-
-def test_thousands_of_parts_that_end_in_reverse_are_written_once_each() -> None:
-    count = 20_000
-    events: list[ChatEvent] = [START]
-    events += [PartStarted(index, ToolCall(str(index), "f", "{}")) for index in range(count)]
-    events += [PartEnded(index) for index in reversed(range(count))]
-    names = [
-        part["functionCall"]["id"]
-        for element in elements(encode([*events, STOP]))
-        for part in element["candidates"][0]["content"]["parts"]
-        if "functionCall" in part
-    ]
-    assert names == [str(index) for index in range(count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, assert_never
@@ -89,7 +90,7 @@ class StreamEncoder:
         self._usage = Usage()
         self._usage_form: dict[str, Any] = {}
         self._late: dict[str, Any] = {}
-        self._blocks: dict[int, _Block] = {}
+        self._blocks: OrderedDict[int, _Block] = OrderedDict()
         self._current: _Block | None = None
         self._written = 0
         self._called = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, assert_never
@@ -88,7 +89,7 @@ class StreamEncoder:
         self._block: int | None = None
         self._blocks = 0
         self._text_prefix = b""
-        self._waiting: dict[int, list[ChatEvent]] = {}
+        self._waiting: OrderedDict[int, list[ChatEvent]] = OrderedDict()
         self._waiting_size = 0
 
     def encode(self, event: ChatEvent) -> bytes:
@@ -124,12 +125,11 @@ class StreamEncoder:
         if self._floor is not None and event.index != self._floor:
             return self._wait(event)
         self._floor = event.index
-        out = self._told(event)
+        out = [self._told(event)]
         while self._floor is None and self._waiting:
-            self._floor = next(iter(self._waiting))
-            for waiting in self._waiting.pop(self._floor):
-                out += self._told(waiting)
-        return out
+            self._floor, waiting = self._waiting.popitem(last=False)
+            out += map(self._told, waiting)
+        return b"".join(out)
 
     def _wait(self, event: PartDelta | PartStarted | PartCited | PartEnded) -> bytes:
         self._waiting.setdefault(event.index, []).append(event)

@@ -57,7 +57,9 @@ class _OpenPart:
 class _Candidate:
     encoder: PartEncoder
     open: dict[int, _OpenPart] = field(default_factory=dict)
-    """By index, and in that order: what is not written out yet."""
+    """What is not written out yet, by index."""
+    turn: int = 0
+    """The index of the part that is to be written next."""
     texts: list[str] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
     used: bool = False
@@ -212,11 +214,10 @@ class StreamEncoder:
         self._parts.pop((event.choice, event.index)).ended = True
         candidate = self._candidate(event.choice)
         out: list[bytes] = []
-        while candidate.open:
-            index = next(iter(candidate.open))
-            if not candidate.open[index].ended:
-                break
-            out.append(self._write(event.choice, candidate.open.pop(index), candidate.encoder))
+        while (opened := candidate.open.get(candidate.turn)) is not None and opened.ended:
+            del candidate.open[candidate.turn]
+            candidate.turn += 1
+            out.append(self._write(event.choice, opened, candidate.encoder))
         return b"".join(out)
 
     def _write(self, choice: int, opened: _OpenPart, encoder: PartEncoder) -> bytes:

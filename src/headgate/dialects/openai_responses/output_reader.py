@@ -160,7 +160,7 @@ class OutputReader:
                         _make_up(opened, part.get("text"), None, events)
         if not item.parts:
             self._text(item, ("summary", 0), {"type": "summary_text"}, events)
-        last = list(item.parts.values())[-1]
+        last = next(reversed(item.parts.values()))
         encrypted = wire.get("encrypted_content")
         if isinstance(encrypted, str) and encrypted and not last.ended:
             events.append(PartDelta(last.index, encrypted, field="data"))
@@ -225,7 +225,7 @@ class OutputReader:
     def _thought(self, item: _Item, place: Place, events: list[ChatEvent]) -> Reasoning:
         continued = bool(item.parts)
         if continued:
-            self._end(list(item.parts.values())[-1], events)
+            self._end(next(reversed(item.parts.values())), events)
         item_fields = {} if continued else _rest(item.wire, _REASONING_FIELDS)
         marks = reasoning_marks(item_fields, place[0], continued)
         return Reasoning("", origin=NAME, extensions=extended(marks))
