@@ -107,8 +107,20 @@ def _sampling(fields: Fields) -> Sampling:
     old, new = fields.integer("max_tokens", 0), fields.integer("max_completion_tokens", 0)
     if old is not None and new is not None and old != new:
         raise wrong_value("max_tokens", "it differs from 'max_completion_tokens'; send only the latter")
-    return Sampling(
+    return sampling(
+        fields,
         max_tokens=old if new is None else new,
+        logprobs=fields.boolean("logprobs"),
+        top_logprobs=fields.integer("top_logprobs", 0),
+    )
+
+
+def sampling(
+    fields: Fields, *, max_tokens: int | None, logprobs: bool | None, top_logprobs: int | None
+) -> Sampling:
+    """What Chat Completions and the legacy Completions call the same, beside what they don't."""
+    return Sampling(
+        max_tokens=max_tokens,
         temperature=fields.number("temperature"),
         top_p=fields.number("top_p"),
         top_k=fields.integer("top_k"),
@@ -119,8 +131,8 @@ def _sampling(fields: Fields) -> Sampling:
         frequency_penalty=fields.number("frequency_penalty"),
         logit_bias=logit_bias(fields),
         n=fields.integer("n", 1),
-        logprobs=fields.boolean("logprobs"),
-        top_logprobs=fields.integer("top_logprobs", 0),
+        logprobs=logprobs,
+        top_logprobs=top_logprobs,
     )
 
 

@@ -22,7 +22,7 @@ from headgate.dialects.json_bodies import (
     wrong_value,
 )
 from headgate.dialects.openai_chat.profile import COMPATIBLE, Profile
-from headgate.dialects.openai_chat.request_decoder import logit_bias, stop_sequences
+from headgate.dialects.openai_chat.request_decoder import sampling
 from headgate.dialects.openai_shared import VENDOR, stream_options
 
 NAME = "openai_completions"
@@ -91,18 +91,9 @@ def _prompt(value: object) -> str:
 
 def _sampling(fields: Fields) -> Sampling:
     limit, logprobs = fields.integer("max_tokens", 0), fields.integer("logprobs", 0)
-    return Sampling(
+    return sampling(
+        fields,
         max_tokens=DEFAULT_MAX_TOKENS if limit is None else limit,
-        temperature=fields.number("temperature"),
-        top_p=fields.number("top_p"),
-        top_k=fields.integer("top_k"),
-        min_p=fields.number("min_p"),
-        seed=fields.integer("seed"),
-        stop=stop_sequences(fields),
-        presence_penalty=fields.number("presence_penalty"),
-        frequency_penalty=fields.number("frequency_penalty"),
-        logit_bias=logit_bias(fields),
-        n=fields.integer("n", 1),
         logprobs=None if logprobs is None else True,
         top_logprobs=logprobs,
     )
