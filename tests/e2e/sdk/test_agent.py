@@ -68,6 +68,7 @@ LOST: dict[str, set[str]] = {
         "messages[2].content[0]",
         "messages[3].content[0].content[2].cache_control",  # no cache point within a tool's result
         "output_config.effort",
+        "thinking.budget_tokens",  # no thinking in the middle of a turn that began without
         "metadata.user_id",
     },
 }

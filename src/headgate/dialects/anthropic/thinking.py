@@ -146,6 +146,8 @@ def _on(
     why = None if family.unasked is None else _hindrance(request, thinking, explicit, origin)
     if why is not None:
         losses.append(Loss(path, why))
+        if explicit and effort is None and options.effort is not None:
+            losses.append(Loss("reasoning.effort", why))
         return None, effort
     losses += told
     if _shown(options):

@@ -42,7 +42,7 @@ def detail(said: Said) -> dict[str, Any]:
 class OpenAIChat(Vendor):
     name = "openai_chat"
     backend = "openai-compatible"
-    model = "gpt-4.1-2025-04-14"
+    model = "gpt-oss-120b"
 
     @override
     def base_url(self, url: str) -> str:
