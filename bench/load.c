@@ -1,13 +1,15 @@
 /* A load generator: HTTP/1.1 over epoll, one thread, to a loopback address only.
  *
  *   load MODE --port P --path PATH --body FILE [--host 127.0.0.1] [--header "name: value"]...
- *        [--connections C] [--seconds T] [--requests N] [--end-mark TEXT] [--leave-after K]
- *        [--deadline S] [--progress FILE]
+ *        [--connections C] [--seconds T] [--requests N] [--end-mark TEXT] [--error-mark TEXT]
+ *        [--leave-after K] [--deadline S] [--progress FILE]
  *
  *   requests   C connections in a closed loop, for T seconds or N requests
  *   latency    the same with one connection
  *   streams    one streamed request on each of C connections; ends when all have ended. A stream without
  *              the end mark in its last bytes is an error.
+ *   turns      like requests, but streamed. Without a first event it is an error; a stream that broke off
+ *              later counts as told when it has an event that begins with the error mark, else as untold
  *   abort      like requests, each on a connection of its own that is closed after K events
  *
  * Nothing runs longer than the deadline (seconds, 60 unless told). One line of JSON on stdout, times in
@@ -36,13 +38,16 @@
 
 enum { MAX_CONNS = 20000, MAX_HEAD = 8192, TAIL = 64, MAX_SAMPLES = 1 << 22, MAX_ERRORS = 1000 };
 enum { CONNECTING_AT_ONCE = 256, EVENTS_AT_ONCE = 512 };
-enum mode { REQUESTS, STREAMS, ABORT };
+#define OTHER SIZE_MAX
+enum mode { REQUESTS, STREAMS, TURNS, ABORT };
 enum state { HEAD, LENGTH, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER, UNTIL_CLOSE };
 enum verdict { MORE, COMPLETE, BROKEN };
 
 struct conn {
     int fd;
     bool connecting, writing, close_after, after_newline, done;
+    bool in_error, told; /* inside an error event; there was one */
+    size_t matched;      /* bytes of the error mark at the start of this line; OTHER: it is none */
     enum state state;
     int status;
     size_t sent, head_size, line_size, tail_size;
@@ -58,6 +63,7 @@ struct progress {
 
 static enum mode mode;
 static const char *mode_name, *host = "127.0.0.1", *path = "/", *end_mark = "data: [DONE]";
+static const char *error_mark = "data: {\"error\"";
 static const char *body_file, *progress_file;
 static char headers[4096], first_error[160];
 static uint64_t want_conns = 1, want_requests, leave_after = 3;
@@ -70,6 +76,7 @@ static struct progress own, *progress = &own;
 static uint32_t *samples; /* tenths of a microsecond: whole answers, or first events */
 static size_t sample_count;
 static uint64_t issued, connecting, started_conns, done_conns, stop_ns, last_ns;
+static uint64_t told, untold; /* streams that broke off after their first event */
 static int epoll_fd;
 static volatile sig_atomic_t stopping;
 
@@ -113,8 +120,11 @@ static void next(struct conn *c) {
 }
 
 static void broken(struct conn *c, const char *why) {
-    progress->errors++;
-    if (!*first_error) {
+    bool begun = mode == TURNS && c->events;
+    if (begun && c->told) told++;
+    else if (begun) untold++;
+    else progress->errors++;
+    if (!*first_error && !(begun && c->told)) {
         snprintf(first_error, sizeof first_error, "%s: %s", why, c->tail);
         for (char *p = first_error; *p; p++) {
             if (*p < ' ' || *p == '"' || *p == '\\') *p = '\'';
@@ -146,7 +156,8 @@ static void begin(struct conn *c) {
     c->status = 0;
     c->sent = c->head_size = c->line_size = c->tail_size = 0;
     c->left = c->events = 0;
-    c->close_after = c->after_newline = false;
+    c->close_after = c->after_newline = c->in_error = c->told = false;
+    c->matched = 0;
     c->tail[0] = '\0';
     c->begun = now_ns();
     issued++;
@@ -172,7 +183,9 @@ static void answered(struct conn *c) {
         broken(c, why);
     } else if (mode == ABORT) {
         broken(c, "the stream ended before its client could leave");
-    } else if (mode == STREAMS && !strstr(c->tail, end_mark)) {
+    } else if (c->told) {
+        broken(c, "an error event");
+    } else if ((mode == STREAMS || mode == TURNS) && !strstr(c->tail, end_mark)) {
         broken(c, "a stream ended without its end mark");
     } else {
         if (mode == REQUESTS) sample(now_ns() - c->begun);
@@ -197,6 +210,31 @@ static void keep_tail(struct conn *c, const char *data, size_t n) {
     c->tail[c->tail_size] = '\0';
 }
 
+static void event_ended(struct conn *c) {
+    if (c->in_error) {
+        c->in_error = false;
+        c->told = true;
+        return;
+    }
+    progress->events++;
+    if (!c->events++) {
+        sample(now_ns() - c->begun);
+        progress->opened++;
+    }
+}
+
+static void compare(struct conn *c, char byte) {
+    if (byte == '\n') {
+        c->matched = 0;
+    } else if (c->matched != OTHER) {
+        c->matched = byte == error_mark[c->matched] ? c->matched + 1 : OTHER;
+        if (c->matched != OTHER && !error_mark[c->matched]) {
+            c->in_error = true;
+            c->matched = OTHER;
+        }
+    }
+}
+
 static void payload(struct conn *c, const char *data, size_t n) {
     progress->bytes += n;
     keep_tail(c, data, n);
@@ -204,13 +242,8 @@ static void payload(struct conn *c, const char *data, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (data[i] == '\r') continue;
         bool newline = data[i] == '\n';
-        if (newline && c->after_newline) { /* an empty line ends an event */
-            progress->events++;
-            if (!c->events++) {
-                sample(now_ns() - c->begun);
-                progress->opened++;
-            }
-        }
+        if (mode == TURNS) compare(c, data[i]);
+        if (newline && c->after_newline) event_ended(c); /* an empty line ends an event */
         c->after_newline = newline;
     }
 }
@@ -316,12 +349,12 @@ static void on_signal(int number) {
 }
 
 static void read_options(int argc, char **argv) {
-    enum { PORT = 1, PATH, BODY, HOST, HEADER, CONNS, SECONDS, COUNT, MARK, LEAVE, DEADLINE, PROGRESS };
+    enum { PORT = 1, PATH, BODY, HOST, HEADER, CONNS, SECONDS, COUNT, MARK, FAULT, LEAVE, DEADLINE, PROGRESS };
     static const struct option options[] = {
         {"port", 1, 0, PORT}, {"path", 1, 0, PATH}, {"body", 1, 0, BODY}, {"host", 1, 0, HOST},
         {"header", 1, 0, HEADER}, {"connections", 1, 0, CONNS}, {"seconds", 1, 0, SECONDS},
-        {"requests", 1, 0, COUNT}, {"end-mark", 1, 0, MARK}, {"leave-after", 1, 0, LEAVE},
-        {"deadline", 1, 0, DEADLINE}, {"progress", 1, 0, PROGRESS}, {0, 0, 0, 0}};
+        {"requests", 1, 0, COUNT}, {"end-mark", 1, 0, MARK}, {"error-mark", 1, 0, FAULT},
+        {"leave-after", 1, 0, LEAVE}, {"deadline", 1, 0, DEADLINE}, {"progress", 1, 0, PROGRESS}, {0, 0, 0, 0}};
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
         case PORT: target.sin_port = htons((uint16_t)atoi(optarg)); break;
@@ -336,6 +369,7 @@ static void read_options(int argc, char **argv) {
         case SECONDS: want_seconds = atof(optarg); break;
         case COUNT: want_requests = strtoull(optarg, NULL, 10); break;
         case MARK: end_mark = optarg; break;
+        case FAULT: error_mark = optarg; break;
         case LEAVE: leave_after = strtoull(optarg, NULL, 10); break;
         case DEADLINE: deadline_seconds = atof(optarg); break;
         case PROGRESS: progress_file = optarg; break;
@@ -344,9 +378,10 @@ static void read_options(int argc, char **argv) {
     }
     mode_name = optind < argc ? argv[optind] : "";
     if (!strcmp(mode_name, "streams")) mode = STREAMS;
+    else if (!strcmp(mode_name, "turns")) mode = TURNS;
     else if (!strcmp(mode_name, "abort")) mode = ABORT;
     else if (!strcmp(mode_name, "latency")) want_conns = 1;
-    else if (strcmp(mode_name, "requests")) fail("the mode is one of requests, latency, streams, abort");
+    else if (strcmp(mode_name, "requests")) fail("the mode is one of requests, latency, streams, turns, abort");
     if (inet_pton(AF_INET, host, &target.sin_addr) != 1 || ntohl(target.sin_addr.s_addr) >> 24 != 127) {
         fail("the target must be a loopback address, 127.x.x.x");
     }
@@ -397,10 +432,11 @@ static void report(uint64_t started) {
     }
     qsort(samples, sample_count, sizeof *samples, ascending);
     printf("{\"mode\":\"%s\",\"connections\":%llu,\"finished\":%llu,\"errors\":%llu,\"error\":\"%s\","
-           "\"seconds\":%.6f,\"opened\":%llu,\"events\":%llu,\"bytes\":%llu,"
+           "\"told\":%llu,\"untold\":%llu,\"seconds\":%.6f,\"opened\":%llu,\"events\":%llu,\"bytes\":%llu,"
            "\"latency_us\":{\"p50\":%.1f,\"p90\":%.1f,\"p99\":%.1f,\"max\":%.1f}}\n",
            mode_name, (unsigned long long)want_conns, (unsigned long long)progress->finished,
-           (unsigned long long)progress->errors, first_error, (double)(last_ns - started) / 1e9,
+           (unsigned long long)progress->errors, first_error, (unsigned long long)told,
+           (unsigned long long)untold, (double)(last_ns - started) / 1e9,
            (unsigned long long)progress->opened, (unsigned long long)progress->events,
            (unsigned long long)progress->bytes, quantile(.5), quantile(.9), quantile(.99), quantile(1));
 }

@@ -1,8 +1,8 @@
 /* A scripted upstream: HTTP/1.1 over epoll, one thread, loopback only.
  *
- *   mock [--chunks N] [--pace-us P]
+ *   mock [--port P] [--chunks N] [--pace-us P] [--first-us F] [--slow S]
  *
- * Prints "listening PORT" and serves until SIGTERM.
+ * Prints "listening PORT" and serves until SIGTERM. The port is a free one unless told.
  *
  *   POST /v1/chat/completions   about 1 KB of JSON with usage; with "stream": true a chunked event stream:
  *                               the first event at once, then one of 200 bytes every P microseconds, N in
@@ -12,7 +12,11 @@
  *   POST /v1/embeddings         a small reply.
  *   GET  /v1/models             one model.
  *   GET  /stats                 counters, as JSON.
- *   POST /settings?chunks=N&pace_us=P   changes both; streams that run already obey at their next event.
+ *   POST /settings?chunks=N&pace_us=P&first_us=F&slow=S   changes them, all or some; streams that run already
+ *                               obey at their next event.
+ *
+ * A chat answer begins after F microseconds, drawn evenly from half of it to one and a half; of a thousand
+ * answers S, drawn too, take 20 times as long. F is 0 unless told: at once.
  *
  * The second event of a stream comes after a part of the pace that differs from stream to stream: streams
  * that were opened together would otherwise tick together for ever, and every server would look cheap.
@@ -51,16 +55,18 @@ struct conn {
     struct due next_event; /* first: a due entry is its connection */
     int fd;
     struct buffer in, out;
-    bool streaming, with_usage, close_after, writing;
+    bool waiting, streaming; /* either is an answer under way, with an entry among those due */
+    bool wants_stream, with_usage, close_after, writing;
     const struct voice *voice; /* of this stream */
     uint64_t sent;             /* texts of this stream so far */
     struct conn *next_dead;
 };
 
 static struct {
-    uint64_t connections, streams, requests, chunks, aborted;
-} stats;
+    uint64_t connections, streams, requests, chats, chunks, aborted;
+} stats; /* streams: answers under way, those that wait to begin included; aborted: those cut off */
 static uint64_t chunks_per_stream = 100, pace_ns = 20 * 1000000ull, opened_streams;
+static uint64_t first_ns, slow_per_mille, random_state;
 static int epoll_fd, timer_fd, listen_fd;
 static struct conn *dead;
 static volatile sig_atomic_t stopping;
@@ -116,6 +122,10 @@ static void arm_timer(void) {
 
 /* Connections ----------------------------------------------------------------------------------------- */
 
+static bool busy(const struct conn *c) {
+    return c->waiting || c->streaming;
+}
+
 static void watch(struct conn *c, bool writing) {
     if (c->writing == writing) return;
     c->writing = writing;
@@ -125,9 +135,9 @@ static void watch(struct conn *c, bool writing) {
 
 static void drop(struct conn *c) {
     if (c->fd < 0) return;
-    if (c->streaming) {
+    if (busy(c)) {
         due_remove(&c->next_event);
-        c->streaming = false;
+        c->waiting = c->streaming = false;
         stats.streams--;
         stats.aborted++;
     }
@@ -154,7 +164,7 @@ static void flush_out(struct conn *c) {
     }
     release(b);
     watch(c, false);
-    if (c->close_after && !c->streaming) drop(c);
+    if (c->close_after && !busy(c)) drop(c);
 }
 
 static void put(struct conn *c, const void *data, size_t size) {
@@ -214,6 +224,43 @@ static void start_stream(struct conn *c) {
     if (chunks_per_stream <= 1) end_stream(c);
 }
 
+/* Answers --------------------------------------------------------------------------------------------- */
+
+static uint64_t draw(uint64_t below) { /* splitmix64 */
+    uint64_t z = random_state += 0x9E3779B97F4A7C15ull;
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9ull;
+    z = (z ^ z >> 27) * 0x94D049BB133111EBull;
+    return (z ^ z >> 31) % below;
+}
+
+static void begin_answer(struct conn *c) {
+    if (c->wants_stream) start_stream(c);
+    else reply(c, "200 OK", c->voice->answer, ANSWER_SIZE);
+}
+
+static void take_chat(struct conn *c, const struct voice *voice, bool wants_stream, bool with_usage) {
+    stats.chats++;
+    c->voice = voice;
+    c->wants_stream = wants_stream;
+    c->with_usage = with_usage;
+    if (!first_ns) {
+        begin_answer(c);
+        return;
+    }
+    uint64_t wait = first_ns / 2 + draw(first_ns);
+    if (draw(1000) < slow_per_mille) wait *= 20;
+    c->waiting = true;
+    stats.streams++;
+    due_add(&c->next_event, now_ns() + wait);
+}
+
+static void end_wait(struct conn *c) {
+    due_remove(&c->next_event);
+    c->waiting = false;
+    stats.streams--;
+    begin_answer(c);
+}
+
 /* Requests -------------------------------------------------------------------------------------------- */
 
 static bool says(const char *body, size_t size, const char *key) {
@@ -241,12 +288,8 @@ static uint64_t parameter(const char *path, const char *name, uint64_t fallback)
 static void serve(struct conn *c, const char *path, const char *body, size_t size) {
     stats.requests++;
     const struct voice *voice = voice_at(path);
-    if (voice && says(body, size, "\"stream\"")) {
-        c->voice = voice;
-        c->with_usage = says(body, size, "\"include_usage\"");
-        start_stream(c);
-    } else if (voice) {
-        reply(c, "200 OK", voice->answer, ANSWER_SIZE);
+    if (voice) {
+        take_chat(c, voice, says(body, size, "\"stream\""), says(body, size, "\"include_usage\""));
     } else if (!strcmp(path, "/v1/embeddings")) {
         reply(c, "200 OK", embedding, sizeof embedding - 1);
     } else if (!strcmp(path, "/v1/models")) {
@@ -256,16 +299,18 @@ static void serve(struct conn *c, const char *path, const char *body, size_t siz
     } else if (!strcmp(path, "/stats")) {
         char text[256];
         int n = snprintf(text, sizeof text,
-                         "{\"connections\":%llu,\"streams\":%llu,\"requests\":%llu,\"chunks\":%llu,"
-                         "\"aborted\":%llu}",
+                         "{\"connections\":%llu,\"streams\":%llu,\"requests\":%llu,\"chats\":%llu,"
+                         "\"chunks\":%llu,\"aborted\":%llu}",
                          (unsigned long long)stats.connections, (unsigned long long)stats.streams,
-                         (unsigned long long)stats.requests, (unsigned long long)stats.chunks,
-                         (unsigned long long)stats.aborted);
+                         (unsigned long long)stats.requests, (unsigned long long)stats.chats,
+                         (unsigned long long)stats.chunks, (unsigned long long)stats.aborted);
         reply(c, "200 OK", text, (size_t)n);
     } else if (!strncmp(path, "/settings?", 10)) {
         chunks_per_stream = parameter(path, "chunks=", chunks_per_stream);
         pace_ns = 1000 * parameter(path, "pace_us=", pace_ns / 1000);
         if (pace_ns < 1000) pace_ns = 1000;
+        first_ns = 1000 * parameter(path, "first_us=", first_ns / 1000);
+        slow_per_mille = parameter(path, "slow=", slow_per_mille);
         reply(c, "200 OK", "{}", 2);
     } else {
         static const char unknown[] = "{\"error\":{\"message\":\"no such route\"}}";
@@ -357,7 +402,7 @@ static bool take_request(struct conn *c) {
 
 static void take_requests(struct conn *c) {
     /* A pipelined request waits until the answer before it has ended. */
-    while (c->fd >= 0 && !c->streaming && !c->close_after && take_request(c)) {}
+    while (c->fd >= 0 && !busy(c) && !c->close_after && take_request(c)) {}
     if (c->fd >= 0 && c->out.end > c->out.start) flush_out(c);
 }
 
@@ -365,6 +410,12 @@ static void run_due(void) {
     uint64_t now = now_ns();
     while (due_first() && due_first()->at <= now) {
         struct conn *c = (struct conn *)due_first();
+        if (c->waiting) {
+            end_wait(c);
+            if (c->fd >= 0) flush_out(c);
+            if (c->fd >= 0 && !busy(c)) take_requests(c);
+            continue;
+        }
         uint64_t next = c->next_event.at + pace_ns;
         due_move(&c->next_event, next > now ? next : now + pace_ns); /* late: no burst to make up for it */
         if (c->out.end - c->out.start > MAX_UNSENT) continue; /* the reader is slow: skip a beat */
@@ -421,23 +472,32 @@ static void on_signal(int number) {
     stopping = 1;
 }
 
-static void listen_on_loopback(void) {
+static void listen_on_loopback(uint16_t port) {
     struct sockaddr_in where = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof where;
+    int on = 1;
+    where.sin_port = htons(port);
     listen_fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    /* One that takes the place of another, killed a moment ago, finds its connections still ending. */
+    setsockopt(listen_fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (listen_fd < 0 || bind(listen_fd, (struct sockaddr *)&where, size) < 0) die("bind");
     if (listen(listen_fd, 16384) < 0) die("listen");
     getsockname(listen_fd, (struct sockaddr *)&where, &size);
+    random_state = ntohs(where.sin_port);
     printf("listening %d\n", ntohs(where.sin_port));
     fflush(stdout);
 }
 
 int main(int argc, char **argv) {
+    uint16_t port = 0;
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--chunks")) chunks_per_stream = strtoull(argv[i + 1], NULL, 10);
         else if (!strcmp(argv[i], "--pace-us")) pace_ns = 1000 * strtoull(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--first-us")) first_ns = 1000 * strtoull(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--slow")) slow_per_mille = strtoull(argv[i + 1], NULL, 10);
+        else if (!strcmp(argv[i], "--port")) port = (uint16_t)atoi(argv[i + 1]);
         else {
-            fprintf(stderr, "usage: mock [--chunks N] [--pace-us P]\n");
+            fprintf(stderr, "usage: mock [--port P] [--chunks N] [--pace-us P] [--first-us F] [--slow S]\n");
             return 2;
         }
     }
@@ -452,7 +512,7 @@ int main(int argc, char **argv) {
     prepare_voices();
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    listen_on_loopback();
+    listen_on_loopback(port);
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = &listen_fd};
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listen_fd, &e);
     e.data.ptr = &timer_fd;

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from bench.build import BenchError, compiled
+from bench.mock import Mock, call
 from bench.processes import Process, cpu_ns, family, rss_bytes
 from bench.scenarios import SCENARIOS, Scenario, request_body
 from bench.servers import Server, prepare
@@ -59,17 +60,6 @@ def free_port() -> int:
         return port
 
 
-def call(port: int, method: str, path: str, body: bytes = b"", timeout: float = 5.0) -> tuple[int, bytes]:
-    """One request to a loopback port: status and body. Raises OSError or http.client.HTTPException."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
-    try:
-        connection.request(method, path, body, {"content-type": "application/json"})
-        answer = connection.getresponse()
-        return answer.status, answer.read()
-    finally:
-        connection.close()
-
-
 def cores() -> tuple[int, int]:
     """The core for the server under measurement and the one for mock and load; one if there is but one."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -105,7 +95,7 @@ class Rig:
         self.server_core, self.load_core = cores()
         self._stack = ExitStack()
         self._load = compiled("load")
-        self._mock: Process
+        self._mock: Mock
         self.mock_port = 0
 
     def __enter__(self) -> Rig:
@@ -127,14 +117,13 @@ class Rig:
         self._stack.close()
 
     def _start_mock(self) -> None:
+        self._mock = self.mock()
+        self.mock_port = self._mock.port
+
+    def mock(self, port: int = 0, **settings: int) -> Mock:
+        """One more mock upstream, on the load's core, until the rig is left."""
         log = self.folder / "mock.log"
-        mock = Process([str(compiled("mock"))], core=self.load_core, log=log, stdout=subprocess.PIPE)
-        self._mock = self._stack.enter_context(mock)
-        assert mock.popen.stdout is not None
-        line = mock.popen.stdout.readline()
-        if not line.startswith("listening "):
-            raise BenchError(f"the mock upstream did not start: {mock.last_words()}")
-        self.mock_port = int(line.split()[1])
+        return self._stack.enter_context(Mock(core=self.load_core, log=log, port=port, settings=settings))
 
     @property
     def direct(self) -> Running:
@@ -196,7 +185,7 @@ class Rig:
     def measure(self, scenario: Scenario, running: Running) -> Figures:
         """One measurement of one server; the metric names begin with the scenario's."""
         self._end_streams()  # those that a server before this one has not let go of
-        self.mock_settings(ENDLESS, scenario.pace_us)
+        self._mock.set(chunks=ENDLESS, pace_us=scenario.pace_us)
         if running.process is not None:
             running.pids = family(running.process.pid)
         take = self._streams if scenario.mode == "streams" else self._closed_loop
@@ -210,49 +199,50 @@ class Rig:
 
     def _closed_loop(self, scenario: Scenario, running: Running) -> Figures:
         seconds = scenario.seconds * self.scale
-        self._run_load(scenario, running, min(0.5, seconds / 4))
+        self.run_load(scenario, running, min(0.5, seconds / 4))
         before = running.cpu_ns()
-        result = self._run_load(scenario, running, seconds)
+        report = self.run_load(scenario, running, seconds)
         cpu = running.cpu_ns() - before
-        finished = result["finished"]
+        finished = report["finished"]
         if not finished:
-            return Figures({}, (f"no request succeeded: {result['error']}",))
-        values = {"per_second": finished / result["seconds"], "cpu_us": cpu / 1e3 / finished}
-        values |= {f"{name}_us": value for name, value in result["latency_us"].items()}
-        return Figures(values, _complaints(result))
+            return Figures({}, (f"no request succeeded: {report['error']}",))
+        values = {"per_second": finished / report["seconds"], "cpu_us": cpu / 1e3 / finished}
+        values |= {f"{name}_us": value for name, value in report["latency_us"].items()}
+        return Figures(values, _complaints(report))
 
     def _streams(self, scenario: Scenario, running: Running) -> Figures:
         """A window in the middle of long streams, so that opening and ending them is not in it."""
         seconds = scenario.seconds * self.scale
-        with self._load_process(scenario, running, deadline=OPENING + SETTLE + seconds + 5) as load:
+        with self.load_process(scenario, running, deadline=OPENING + SETTLE + seconds + 5) as load:
             progress = _ProgressFile(self._progress_path)
             waited_until = time.perf_counter() + OPENING
             while progress.read().opened < scenario.connections and time.perf_counter() < waited_until:
                 if not load.runs_for(0.01):
                     break
             load.runs_for(SETTLE)
-            sent = self.mock_stats()["chunks"]
+            sent = self._mock.stats()["chunks"]
             first, cpu, begun = progress.read(), running.cpu_ns(), time.perf_counter()
             load.runs_for(seconds)
             last, cpu, passed = progress.read(), running.cpu_ns() - cpu, time.perf_counter() - begun
-            sent = self.mock_stats()["chunks"] - sent
+            sent = self._mock.stats()["chunks"] - sent
             rss = rss_bytes(running.pids)
-            self.mock_settings(0, scenario.pace_us)  # every stream ends at its next event
-            result = _result(load)
+            self._mock.set(chunks=0, pace_us=scenario.pace_us)  # every stream ends at its next event
+            report = result(load)
         events = last.events - first.events
         if not events:
-            return Figures({}, (f"no event was relayed: {result['error']}",))
+            return Figures({}, (f"no event was relayed: {report['error']}",))
         values = {"cpu_us": cpu / 1e3 / events, "per_second": events / passed, "rss_mb": rss / 1e6}
-        values |= {f"first_{name}_ms": value / 1e3 for name, value in result["latency_us"].items()}
-        return Figures(values, _complaints(result) + lag(events, sent))
+        values |= {f"first_{name}_ms": value / 1e3 for name, value in report["latency_us"].items()}
+        return Figures(values, _complaints(report) + lag(events, sent))
 
     @property
     def _progress_path(self) -> Path:
         return self.folder / "progress"
 
-    def _load_process(
+    def load_process(
         self, scenario: Scenario, running: Running, *, deadline: float, seconds: float = 0
     ) -> Process:
+        """A load under way; `result` waits for its end."""
         body = self.folder / f"{scenario.name}.json"
         body.write_bytes(request_body(scenario))
         self._progress_path.write_bytes(bytes(_COUNTERS.size))
@@ -265,25 +255,19 @@ class Rig:
         log = self.folder / "load.log"
         return Process(command, core=self.load_core, log=log, stdout=subprocess.PIPE)
 
-    def _run_load(self, scenario: Scenario, running: Running, seconds: float) -> dict[str, Any]:
-        with self._load_process(scenario, running, deadline=seconds + 10, seconds=seconds) as load:
-            return _result(load)
-
-    def mock_settings(self, chunks: int, pace_us: int) -> None:
-        call(self.mock_port, "POST", f"/settings?chunks={chunks}&pace_us={pace_us}")
-
-    def mock_stats(self) -> dict[str, int]:
-        stats: dict[str, int] = json.loads(call(self.mock_port, "GET", "/stats")[1])
-        return stats
+    def run_load(self, scenario: Scenario, running: Running, seconds: float) -> dict[str, Any]:
+        """What a load of so many seconds reports: the line of JSON of bench/load.c."""
+        with self.load_process(scenario, running, deadline=seconds + 10, seconds=seconds) as load:
+            return result(load)
 
     def _end_streams(self) -> None:
-        self.mock_settings(0, 1_000)
+        self._mock.set(chunks=0, pace_us=1_000)
         self._streams_left()
 
     def _streams_left(self) -> int:
         """Streams that the mock still sends 2 s after the load has ended: nobody told it that they left."""
         until = time.perf_counter() + 2.0
-        while left := self.mock_stats()["streams"]:
+        while left := self._mock.stats()["streams"]:
             if time.perf_counter() > until or not self._mock.runs_for(0.01):
                 break
         return left
@@ -303,7 +287,7 @@ class _ProgressFile:
         return Progress(*_COUNTERS.unpack_from(self._map))
 
 
-def _result(load: Process) -> dict[str, Any]:
+def result(load: Process) -> dict[str, Any]:
     """Wait for a load to end (it has a deadline of its own) and read its report."""
     out, _ = load.popen.communicate()
     if load.popen.returncode != 0:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from bench.servers import CLAUDE_MODEL, COMPATIBLE_MODEL, MODEL
 
-Mode = Literal["requests", "latency", "streams", "abort"]
+Mode = Literal["requests", "latency", "streams", "turns", "abort"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +81,7 @@ class Scenario:
 
     @property
     def streaming(self) -> bool:
-        return self.mode in ("streams", "abort")
+        return self.mode in ("streams", "turns", "abort")
 
 
 _PAIRS = (

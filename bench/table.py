@@ -160,10 +160,11 @@ def render(samples: Samples, servers: Sequence[str], rows: Sequence[Row] = ROWS)
         if any(row.metric in figures.get(server, {}) for server in servers):
             cells = [_cell(row, figures, server) for server in servers]
             lines.append([row.title, *cells, _verdict(row, figures)])
-    return "\n".join(_aligned(lines))
+    return "\n".join(aligned(lines))
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table; the first of `lines` is its head."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     last = len(widths) - 1
 
