@@ -10,7 +10,7 @@ import sqlite3
 import time
 from bisect import bisect_left, insort
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +38,15 @@ class Store(Protocol):
 
         Raises:
             PayloadTooLarge: it alone is larger than the store may grow.
+            Unavailable: the store can't be written.
+        """
+        ...
+
+    async def put_many(self, entries: Sequence[tuple[str, bytes, float]]) -> None:
+        """`put` of several entries (key, value, ttl), all of them or none.
+
+        Raises:
+            PayloadTooLarge: together they are larger than the store may grow.
             Unavailable: the store can't be written.
         """
         ...
@@ -108,6 +117,11 @@ class MemoryStore:
         insort(self._keys, key)
         insort(self._ends, (end, key))
         self._bytes += size
+
+    async def put_many(self, entries: Sequence[tuple[str, bytes, float]]) -> None:
+        _check(sum(_size(key, value) for key, value, _ in entries), self._max_bytes)
+        for key, value, ttl in entries:
+            await self.put(key, value, ttl)
 
     async def get(self, key: str) -> bytes | None:
         self._expire()
@@ -187,10 +201,14 @@ class SqliteStore:
             ) from None
 
     async def put(self, key: str, value: bytes, ttl: float) -> None:
-        size = _size(key, value)
+        await self.put_many([(key, value, ttl)])
+
+    async def put_many(self, entries: Sequence[tuple[str, bytes, float]]) -> None:
+        size = sum(_size(key, value) for key, value, _ in entries)
         _check(size, self._max_bytes)
-        end = self._clock() + min(ttl, MAX_TTL)
-        await self._do(lambda: self._put(key, value, end, size))
+        now = self._clock()
+        rows = [(key, value, now + min(ttl, MAX_TTL), _size(key, value)) for key, value, ttl in entries]
+        await self._do(lambda: self._put(rows, size))
 
     async def get(self, key: str) -> bytes | None:
         query = "SELECT value FROM entries WHERE key = ? AND ends > ?"
@@ -220,16 +238,17 @@ class SqliteStore:
         except sqlite3.Error as error:
             raise Unavailable(f"The server's store can't be used now ({error}).") from None
 
-    def _put(self, key: str, value: bytes, end: float, size: int) -> None:
+    def _put(self, rows: Sequence[tuple[str, bytes, float, int]], size: int) -> None:
         database = self._database
         with database:
             database.execute("BEGIN IMMEDIATE")
-            database.execute("DELETE FROM entries WHERE key = ? OR ends <= ?", (key, self._clock()))
+            database.execute("DELETE FROM entries WHERE ends <= ?", (self._clock(),))
+            database.executemany("DELETE FROM entries WHERE key = ?", [(key,) for key, *_ in rows])
             (held,) = database.execute("SELECT coalesce(sum(size), 0) FROM entries").fetchone()
             self._make_room(held + size - self._max_bytes)
             (last,) = database.execute("SELECT coalesce(max(put), 0) FROM entries").fetchone()
-            row = (key, value, end, size, last + 1)
-            database.execute("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", row)
+            numbered = [(*row, last + number) for number, row in enumerate(rows, 1)]
+            database.executemany("INSERT INTO entries VALUES (?, ?, ?, ?, ?)", numbered)
 
     def _make_room(self, wanted: int) -> None:
         """Delete the oldest entries until `wanted` bytes are free."""

@@ -74,6 +74,21 @@ class HoldBack:
     time: float
 
 
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Streams go on where a connection broke off.
+
+    Args:
+        keep: seconds for which one that has ended can be read again.
+        grace: seconds for which it is generated on while nobody listens.
+        buffer: bytes of one stream that are held.
+    """
+
+    keep: float = 300.0
+    grace: float = 60.0
+    buffer: int = 4_000_000
+
+
 Stage: TypeAlias = Sequence[Sequence[Target]]
 """One model's targets: tiers of the same priority, best first."""
 
@@ -131,7 +146,7 @@ class Route:
     admission: Admission | None = None
     max_waiting: int = 100
     reserves: tuple[tuple[Target, ...], ...] = ()
-    resumable: bool = False
+    resumable: Resume | None = None
     strict: bool = False
     owned_by: str = "headgate"
     created: int = 0

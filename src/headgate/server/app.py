@@ -23,6 +23,7 @@ from headgate.server.routes.hot import hot_routes
 from headgate.server.routes.models import models_routes
 from headgate.server.routes.predict import describe_predictions, predict_routes
 from headgate.server.routes.responses import responses_routes
+from headgate.server.routes.streams import streams_routes
 
 DESCRIPTION = """
 One asynchronous server in front of every model a team has.
@@ -61,6 +62,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     )
     app.include_router(hot_routes(gateway))
     app.include_router(responses_routes(gateway))
+    app.include_router(streams_routes(gateway))
     app.include_router(models_routes(gateway))
     app.include_router(explain_routes(gateway))
     app.include_router(predict_routes(gateway))

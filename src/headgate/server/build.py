@@ -9,7 +9,14 @@ from dataclasses import dataclass, field, replace
 
 from headgate.backends.pools import Pools
 from headgate.backends.registry import BuildContext, Registry
-from headgate.config.schema import HedgeSettings, HoldBackSettings, ModelSettings, Settings, TargetSettings
+from headgate.config.schema import (
+    HedgeSettings,
+    HoldBackSettings,
+    ModelSettings,
+    ResumeSettings,
+    Settings,
+    TargetSettings,
+)
 from headgate.core.backend import Backend, Timeouts
 from headgate.core.errors import ConfigError, HeadgateError
 from headgate.observe.logs import AccessLog
@@ -20,11 +27,12 @@ from headgate.policy.limits import Admission
 from headgate.policy.store import MemoryStore, SqliteStore, Store
 from headgate.routing.health import Breaker, Health
 from headgate.routing.quota import Quota
-from headgate.routing.route import Affinity, Balance, Hedge, HoldBack, Retry, Route, Router
+from headgate.routing.route import Affinity, Balance, Hedge, HoldBack, Resume, Retry, Route, Router
 from headgate.routing.target import Abilities, Target
 from headgate.server.endpoints import HOT_ENDPOINTS, Endpoints
 from headgate.server.gateway import Gateway
 from headgate.server.responses import ResponseBook
+from headgate.server.streams import StreamBook
 
 log = logging.getLogger("headgate.server")
 
@@ -69,6 +77,7 @@ def build(
         access_log=observers.access_log,
         tracing=observers.tracing,
         broken=broken,
+        streams=StreamBook(store if settings.server.state is not None else None),
     )
     _declare(gateway)
     return gateway
@@ -118,7 +127,7 @@ class _Building:
             hold_back=_hold_back(model.hold_back),
             admission=_admission(name, model.max_in_flight, model.max_waiting),
             max_waiting=model.max_waiting,
-            resumable=model.resumable is not None,
+            resumable=_resume(model.resumable),
             strict=model.strict,
             owned_by=model.owned_by or targets[0].provider,
             created=int(time.time()),
@@ -162,6 +171,10 @@ def _admission(name: str, limit: int | None, max_queue: int) -> Admission | None
 
 def _hedge(said: HedgeSettings | None) -> Hedge | None:
     return None if said is None else Hedge(None if said.after == "p95" else said.after, said.budget)
+
+
+def _resume(said: ResumeSettings | None) -> Resume | None:
+    return None if said is None else Resume(said.keep, said.grace, said.buffer)
 
 
 def _hold_back(said: HoldBackSettings | None) -> HoldBack | None:
@@ -264,6 +277,7 @@ async def stop(gateway: Gateway) -> None:
     if gateway.memory is not None:
         gateway.memory.stop()
     await gateway.book.close()
+    await gateway.streams.close()
     await gateway.store.close()
     backends = [target.backend for route in gateway.router.routes.values() for target in route.targets]
     for result in await asyncio.gather(*(b.close() for b in backends), return_exceptions=True):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from time import monotonic
 
 from headgate.config.quantities import QuantityError, parse_duration
@@ -19,6 +19,23 @@ from headgate.server.endpoints import Match
 from headgate.server.gateway import Gateway
 from headgate.server.intake import Intake
 from headgate.server.relay import Relay
+from headgate.server.streams.call import ResumableCall
+from headgate.server.streams.resume import Place, Resumption, place_in
+
+
+@dataclass(frozen=True, slots=True)
+class ReadsAlong:
+    """Somebody who reads an answer on its way to the caller.
+
+    Args:
+        client: what is between the relay and the caller's side.
+        name: the answer's stream can be found under it too.
+        attended: there is a caller; without one the answer is made to its end anyway.
+    """
+
+    client: Callable[[Client], Client]
+    name: str
+    attended: bool = True
 
 
 def begin(
@@ -30,10 +47,12 @@ def begin(
     *,
     answers_in: ChatDialect | None = None,
     origin: str | None = None,
-) -> Relay | None:
+    along: ReadsAlong | None = None,
+) -> Relay | ResumableCall | Resumption | None:
     """Take a request in and start its relay; None when it was refused, and answered, at once.
 
     Args:
+        along: reads along with the answer.
         origin: name of the one target that can answer, because it keeps what the request refers to.
         answers_in: the caller's dialect with an encoder for just this answer: it is written anew even where
             the upstream speaks the same dialect.
@@ -46,6 +65,10 @@ def begin(
         envelope = Envelope.read(body, model=match.model, stream=match.endpoint.stream)
         model = envelope.model
         intake = take_in(gateway, match, headers, body, principal, envelope)
+        resumable = intake.route.resumable
+        place = place_in(headers) if resumable is not None else None
+        if place is not None:
+            return _go_on(gateway, match, headers, client, principal, place)
     except HeadgateError as error:
         gateway.refuse(match.endpoint, headers, error, client, model)
         return None
@@ -56,9 +79,35 @@ def begin(
     if answers_in is not None:
         intake.dialect = answers_in
         intake.rewrites = True
-    relay = Relay(gateway, intake, client)
+    if resumable is not None and intake.resumes and (along is None or along.attended):
+        caller = ResumableCall(gateway.streams, resumable, client, along.name if along is not None else None)
+        relay = Relay(gateway, intake, caller if along is None else along.client(caller))
+        caller.bind(relay)
+        relay.start()
+        return caller
+    relay = Relay(gateway, intake, client if along is None else along.client(client))
     relay.start()
     return relay
+
+
+def _go_on(
+    gateway: Gateway, match: Match, headers: RawHeaders, client: Client, principal: Principal, place: Place
+) -> Resumption:
+    """The request was made before, and its stream broke off. Raises Overloaded."""
+    gateway.streams.admit()
+    endpoint, rid = match.endpoint, request_id(headers)
+
+    def refuse(error: HeadgateError) -> None:
+        gateway.refuse(endpoint, headers, error, client)
+
+    def ended(duration: float) -> None:
+        gateway.metrics.http_request("POST", endpoint.path, 200, duration)
+        if gateway.access_log is not None:
+            gateway.access_log.request("POST", endpoint.path, 200, duration, rid, principal.name)
+
+    resumption = Resumption(gateway, client, rid, refuse, ended)
+    resumption.start(place, principal)
+    return resumption
 
 
 def who(gateway: Gateway, match: Match, headers: RawHeaders) -> Principal:

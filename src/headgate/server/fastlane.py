@@ -24,10 +24,10 @@ from uvicorn.server import ServerState
 from headgate.core.errors import HeadgateError, InvalidRequest, PayloadTooLarge
 from headgate.observe.logs import request_id
 from headgate.server.calls import begin
+from headgate.server.client import Ongoing
 from headgate.server.endpoints import Match
 from headgate.server.failures import answer, internal
 from headgate.server.gateway import Gateway
-from headgate.server.relay import Relay
 
 log = logging.getLogger("headgate.server")
 
@@ -72,7 +72,7 @@ class HotCycle:
         self.keep_alive = keep_alive
         self.body: list[bytes] = []
         self.received = 0
-        self.relay: Relay | None = None
+        self.relay: Ongoing | None = None
         self.response_complete = False
         # Read or set by uvicorn's protocol on whatever stands in `cycle`.
         self.disconnected = False
@@ -93,9 +93,9 @@ class HotCycle:
     def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]], data: bytes) -> None:
         if not self.disconnected:
             parts = self._head(status, headers)
-            parts.append(b"transfer-encoding: chunked\r\ncache-control: no-cache\r\n\r\n%x\r\n" % len(data))
-            parts.append(data)
-            parts.append(b"\r\n")
+            parts.append(b"transfer-encoding: chunked\r\ncache-control: no-cache\r\n\r\n")
+            if data:
+                parts += (b"%x\r\n" % len(data), data, b"\r\n")
             self.protocol.transport.write(b"".join(parts))
 
     def write(self, data: bytes) -> None:

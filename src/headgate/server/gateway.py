@@ -27,6 +27,7 @@ from headgate.routing.route import Route, Router
 from headgate.server.client import Client, Ongoing
 from headgate.server.endpoints import Endpoint, Endpoints
 from headgate.server.responses import ResponseBook
+from headgate.server.streams import StreamBook
 
 log = logging.getLogger("headgate.server")
 
@@ -48,6 +49,8 @@ class Gateway:
     tracing: Tracing | None = None
     broken: dict[str, str] = field(default_factory=dict)
     """Models that could not be started, with the reason (`--keep-going`)."""
+    streams: StreamBook = field(default_factory=StreamBook)
+    """Streams that can be resumed."""
     rng: random.Random = field(default_factory=random.Random)
     draining: bool = False
     started: bool = False
@@ -150,6 +153,7 @@ class Gateway:
 
     async def drained(self) -> None:
         """Wait until nothing is under way: there are calls without a connection."""
+        self.streams.leave_unattended()
         if self._relays:
             log.info("%d calls without a connection are under way; waiting for them", len(self._relays))
             self._idle = asyncio.Event()
@@ -157,8 +161,10 @@ class Gateway:
 
     def abandon_all(self) -> None:
         """End every call under way: the grace period of a stop is over."""
+        stopping = Unavailable("The server is stopping; try again in a moment", retry_after=1.0)
         for relay in list(self._relays):
-            relay.abandon(Unavailable("The server is stopping; try again in a moment", retry_after=1.0))
+            relay.abandon(stopping)
+        self.streams.abandon_all(stopping)
 
     # Models.
 

@@ -85,6 +85,11 @@ class Intake:
             call.affinity = affinity_of(route.affinity, self.envelope, self._received)
 
     @property
+    def resumes(self) -> bool:
+        """The answer is a stream of the kind that can be resumed: server-sent events of a chat."""
+        return self.call.stream and self.framing == "sse" and isinstance(self.dialect, ChatDialect)
+
+    @property
     def size(self) -> int:
         """Bytes of the body."""
         return len(self._body)

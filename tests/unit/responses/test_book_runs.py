@@ -192,6 +192,10 @@ class Work:
     def cancel(self) -> None:
         self.told.append("cancel")
 
+    @property
+    def done(self) -> bool:
+        return "cancel" in self.told
+
     def abandon(self, error: HeadgateError) -> None:
         self.told.append(error)
 

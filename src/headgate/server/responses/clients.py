@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Protocol
 
 import msgspec
 from typing_extensions import override
@@ -70,10 +71,16 @@ class RecordingClient(DetachedClient):
         self._client.abort()
 
 
-class RecordedCall:
-    """The call behind a `RecordingClient`, for its caller to stop: a caller that leaves ends the run too."""
+class Ends(Ongoing, Protocol):
+    @property
+    def done(self) -> bool: ...
 
-    def __init__(self, call: Ongoing, run: Run) -> None:
+
+class RecordedCall:
+    """The call behind a `RecordingClient`, for its caller to stop: a caller that leaves ends the run too,
+    unless the call goes on for somebody who may come back."""
+
+    def __init__(self, call: Ends, run: Run) -> None:
         self._call = call
         self._run = run
 
@@ -85,7 +92,8 @@ class RecordedCall:
 
     def cancel(self) -> None:
         self._call.cancel()
-        self._run.cancel()
+        if self._call.done:
+            self._run.cancel()
 
     def abandon(self, error: HeadgateError) -> None:
         self._call.abandon(error)

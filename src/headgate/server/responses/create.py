@@ -12,11 +12,12 @@ from headgate.core.backend import RawHeaders
 from headgate.core.call import Call, Operation, Principal
 from headgate.core.errors import HeadgateError, NotFound
 from headgate.routing.target import Target
-from headgate.server.calls import begin, check_content_type
+from headgate.server.calls import ReadsAlong, begin, check_content_type
 from headgate.server.client import AsgiClient
 from headgate.server.endpoints import Match
 from headgate.server.gateway import Gateway
 from headgate.server.lanes.lane import JSON_HEAD
+from headgate.server.relay import Relay
 from headgate.server.responses.clients import (
     DetachedClient,
     Follower,
@@ -26,6 +27,8 @@ from headgate.server.responses.clients import (
 )
 from headgate.server.responses.draft import Asked, Draft, refuse_previous
 from headgate.server.responses.origins import Origin, archive_of, target_in
+from headgate.server.streams.call import ResumableCall
+from headgate.server.streams.resume import place_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,9 @@ async def create(gateway: Gateway, request: Request) -> None:
         principal = gateway.keys.authenticate(headers)
         check_content_type(headers)
         asked = Asked(request.body)
+        if gateway.route(asked.model).resumable is not None and place_in(headers) is not None:
+            request.client.relay = begin(gateway, request.match, headers, request.body, request.client)
+            return
         native = Native() if asked.stateless else await _native(gateway, asked, principal)
         if native is None:
             draft = await gateway.book.open(asked, principal)
@@ -125,7 +131,7 @@ def _pass(gateway: Gateway, request: Request, asked: Asked, native: Native, prin
             gateway.book.origins.remember("conversation", asked.conversation, origin)
 
     relay = begin(gateway, match, headers, body, NamedClient(client, found), origin=native.only)
-    if relay is not None:
+    if isinstance(relay, Relay | ResumableCall):
         client.relay, call = relay, relay.call
 
 
@@ -149,11 +155,15 @@ async def _emulate(gateway: Gateway, request: Request, draft: Draft) -> None:
         client.relay = begin(gateway, match, headers, draft.body, client, answers_in=draft.dialect)
         return
     if not draft.background:
-        recorded = RecordingClient(client, run)
-        relay = begin(gateway, match, headers, draft.body, recorded, answers_in=draft.dialect)
-        client.relay = RecordedCall(relay, run) if relay is not None else None
+        along = ReadsAlong(lambda caller: RecordingClient(caller, run), draft.id)
+        relay = begin(gateway, match, headers, draft.body, client, answers_in=draft.dialect, along=along)
+        if isinstance(relay, Relay | ResumableCall):
+            client.relay = RecordedCall(relay, run)
+        if isinstance(relay, ResumableCall):
+            run.on_cancel = relay.stop
         return
-    relay = begin(gateway, match, headers, draft.body, DetachedClient(run), answers_in=draft.dialect)
+    along = ReadsAlong(lambda _: DetachedClient(run), draft.id, attended=False)
+    relay = begin(gateway, match, headers, draft.body, client, answers_in=draft.dialect, along=along)
     run.on_cancel = relay.cancel if relay is not None else None
     # At once: the response as it stands, or its events as they come. The caller may leave.
     if draft.stream:

@@ -15,11 +15,27 @@ from typing_extensions import override
 from headgate.core.errors import Cancelled, HeadgateError, PayloadTooLarge
 from headgate.server.bodies import drain, read_body
 from headgate.server.calls import begin
-from headgate.server.client import AsgiClient
+from headgate.server.client import AsgiClient, Ongoing
 from headgate.server.endpoints import Endpoint, Match
 from headgate.server.gateway import Gateway
 from headgate.server.openapi import describe_endpoint
 from headgate.server.responses.create import Request, create
+
+
+async def attend(client: AsgiClient, relay: Ongoing, receive: Receive) -> None:
+    """Send what `relay` writes to `client` until the answer ends or the caller leaves."""
+    watch = asyncio.create_task(_watch(receive, client))
+    try:
+        await client.run()
+    finally:
+        watch.cancel()
+        relay.cancel()
+
+
+async def _watch(receive: Receive, client: AsgiClient) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    client.leave()
 
 
 class RelayResponse(Response):
@@ -46,21 +62,11 @@ class RelayResponse(Response):
         if relay is None:
             await client.run()
             return
-        watch = asyncio.create_task(self._watch(receive, client))
-        try:
-            await client.run()
-        finally:
-            watch.cancel()
-            relay.cancel()
+        await attend(client, relay, receive)
 
     async def _begin(self, scope: Scope, match: Match, body: bytes, client: AsgiClient) -> None:
         """Start a relay for `client`, or answer it."""
         client.relay = begin(self._gateway, match, scope["headers"], body, client)
-
-    async def _watch(self, receive: Receive, client: AsgiClient) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        client.leave()
 
     async def _refuse(
         self, match: Match, scope: Scope, receive: Receive, send: Send, error: HeadgateError

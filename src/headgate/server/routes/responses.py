@@ -19,6 +19,8 @@ from headgate.server.bodies import unless_gone
 from headgate.server.gateway import Gateway
 from headgate.server.responses.fetch import ask
 from headgate.server.responses.origins import home_of
+from headgate.server.routes.streams import StreamResponse
+from headgate.server.streams.kept import KeptStream
 
 RESPONSE_EXAMPLE = {
     "id": "resp_0123",
@@ -87,6 +89,17 @@ async def _at_upstream(
     return answer
 
 
+async def _resumed(gateway: Gateway, request: Request, identity: str) -> Response | None:
+    """The events of a response whose model's streams can be resumed, as long as they are all there."""
+    if request.query_params.get("stream") != "true":
+        return None
+    found = await gateway.streams.find_named(identity, _principal(request))
+    after = _number(request, "starting_after", -1) + 1  # they are numbered from 0 there, from 1 here
+    if found is None or (isinstance(found, KeptStream) and after + 1 < found.first):
+        return None
+    return StreamResponse(gateway, found, after)
+
+
 async def _kept_here(gateway: Gateway, request: Request, identity: str) -> Response:
     """A response, or its events."""
     book = gateway.book
@@ -107,8 +120,10 @@ def responses_routes(gateway: Gateway) -> APIRouter:
 
         Where an upstream keeps it, that is asked, with the whole query.
         """
-        return await _at_upstream(gateway, request, response_id) or await _kept_here(
-            gateway, request, response_id
+        return (
+            await _resumed(gateway, request, response_id)
+            or await _at_upstream(gateway, request, response_id)
+            or await _kept_here(gateway, request, response_id)
         )
 
     @router.delete(
