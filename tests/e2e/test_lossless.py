@@ -262,7 +262,9 @@ def facts(request: ChatRequest) -> Facts:
     """What a request says in words and numbers that mean the same in every dialect, each by its value."""
     found: Facts = Counter()
     for field in fields(request.sampling):
-        if (value := getattr(request.sampling, field.name)) not in (None, ()):
+        value = getattr(request.sampling, field.name)
+        does_anyway = value == 1 and field.name in ("temperature", "top_p")
+        if value not in (None, ()) and not does_anyway:
             found["sampling", f"{field.name}={value}"] += 1
     for tool in request.tools:
         if tool.kind == "function":
