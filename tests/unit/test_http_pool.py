@@ -61,6 +61,45 @@ def test_stale_connection_is_replaced_once(network: Network) -> None:
     run(main())
 
 
+def test_a_stale_connection_that_can_not_be_replaced_is_what_is_told(network: Network) -> None:
+    """The request was sent, and may have been read: it is not one that never left."""
+
+    async def main() -> None:
+        pool = Pool(ORIGIN)
+        await send(pool)
+        connection, _ = network.opened[0]
+        connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        _, told = await send(pool)
+        network.error = ConnectionRefusedError("nobody there")
+        connection.connection_lost(None)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        (error,) = told.errors
+        assert isinstance(error, StreamBroken)
+        assert "closed the connection without an answer, and then: can't connect" in error.message
+
+    run(main())
+
+
+def test_an_upstream_that_hangs_up_on_a_request_it_has_had_for_long_is_not_asked_again(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "CROSSING", 0.0)
+
+    async def main() -> None:
+        pool = Pool(ORIGIN)
+        await send(pool)
+        connection, _ = network.opened[0]
+        connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        _, told = await send(pool)
+        connection.connection_lost(None)
+        await asyncio.sleep(0)
+        assert [type(error) for error in told.errors] == [StreamBroken]
+        assert len(network.opened) == 1
+
+    run(main())
+
+
 def test_abort_is_silent_in_every_state(network: Network) -> None:
     async def main() -> None:
         pool = Pool(ORIGIN)

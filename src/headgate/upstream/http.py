@@ -29,6 +29,8 @@ SMALL_BODY = 64 * 1024
 """Up to this size head and body are joined for one write; a larger body is not copied."""
 SLACK = 0.001
 """Seconds: timers fire up to a millisecond early."""
+CROSSING = 0.5
+"""Seconds in which a request and the close of its kept connection may cross; later, it was received."""
 TOTAL_IS_UP = "the call's total time is up"
 
 
@@ -157,6 +159,7 @@ class HttpExchange:
     __slots__ = (
         "_deadline",
         "_last_read",
+        "_loss",
         "_paused",
         "_timer",
         "body",
@@ -193,6 +196,7 @@ class HttpExchange:
         self.got_body = False
         self.over = False
         self._deadline = deadline
+        self._loss: HeadgateError | None = None  # what became of it on a stale connection
         self._paused = False
         self.connected: float | None = None
         self._last_read = 0.0
@@ -271,6 +275,8 @@ class HttpExchange:
 
     def fail(self, error: HeadgateError) -> None:
         if not self.over:
+            if self._loss is not None and isinstance(error, ConnectFailed):  # but it had been sent before
+                error = StreamBroken(f"{self._loss.message}, and then: {error.message}")
             self._settle().on_fail(error)
 
     def lost(self, error: HeadgateError, *, retry: bool) -> None:
@@ -278,6 +284,7 @@ class HttpExchange:
         if self.over:
             return
         if retry:
+            self._loss = error
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
@@ -471,15 +478,12 @@ class Connection(asyncio.Protocol):
             if exc is None:
                 exchange.finish()
                 return
-        if self._head_told:
-            exchange.lost(
-                StreamBroken(f"{self._pool.origin} closed the connection in mid-answer"), retry=False
-            )
-        else:
-            stale = self._reused and not self._any_bytes
-            exchange.lost(
-                StreamBroken(f"{self._pool.origin} closed the connection without an answer"), retry=stale
-            )
+        how, stale = "in mid-answer", False
+        if not self._head_told:
+            how = "without an answer"
+            soon = self.loop.time() - (exchange.connected or 0.0) < CROSSING
+            stale = self._reused and not self._any_bytes and soon
+        exchange.lost(StreamBroken(f"{self._pool.origin} closed the connection {how}"), retry=stale)
 
 
 def _is_framed(headers: RawHeaders) -> bool:
