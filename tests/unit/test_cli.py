@@ -19,6 +19,7 @@ from headgate import __version__
 from headgate.cli.exits import Exit
 from headgate.cli.main import cli, main
 from headgate.config.schema import Settings
+from headgate.config.sources import Source
 from headgate.core.errors import ConfigError, Unavailable
 from headgate.local import catalog
 from headgate.local.cache import Progress
@@ -40,6 +41,7 @@ class Server:
 
     def __init__(self) -> None:
         self.served: list[tuple[Settings, bool, bool]] = []
+        self.sources: list[tuple[Source, bool]] = []
         self.called: list[tuple[str, str, bytes, list[tuple[bytes, bytes]]]] = []
         self.built: list[Settings] = []
         self.started = 0
@@ -47,8 +49,11 @@ class Server:
         self.status = 200
         self.chunks = [b'{"ok": ', b"true}"]
 
-    def serve(self, settings: Settings, *, keep_going: bool, offline: bool) -> int:
+    def serve(
+        self, settings: Settings, *, source: Source, watched: bool, keep_going: bool, offline: bool
+    ) -> int:
         self.served.append((settings, keep_going, offline))
+        self.sources.append((source, watched))
         if isinstance(self.result, BaseException):
             raise self.result
         return self.result
@@ -110,6 +115,14 @@ def test_serve_takes_options_over_variables_over_the_file(
     used = settings.server
     assert (used.port, used.grace, used.log_level, used.log_format) == (3, 2, "debug", "json")
     assert (keep_going, offline) == (True, False)
+
+
+def test_serve_hands_on_where_the_settings_came_from(server: Server) -> None:
+    assert main(["serve", "headgate.yaml", "--port", "3", "--watch"]) == 0
+    ((source, watched),) = server.sources
+    assert watched
+    Path("headgate.yaml").write_text(CONFIG.replace("models:", "models:\n  more: {backend: scripted}"))
+    assert ("more" in source.read().models, source.read().server.port) == (True, 3)
 
 
 def test_serve_gives_the_servers_exit_code(server: Server) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -13,7 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from headgate import __version__
 from headgate.core.backend import Status
 from headgate.core.call import Attempt, Call, Operation, Outcome, Usage
+from headgate.observe.gauges import CIRCUITS, Budgets, TargetState
 from headgate.observe.metrics import OTHER, UNKNOWN_MODEL, Metrics, attempt_outcome
+from headgate.routing.health import Circuit
 
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -260,8 +263,8 @@ def test_a_reload_takes_new_names_and_keeps_counts() -> None:
 def test_watched_queues_and_models() -> None:
     metrics = Metrics()
     waiting = [3]
-    metrics.watch_queue("smollm2", lambda: waiting[0])
-    metrics.watch_models(lambda: {"smollm2": Status("restarting", "killed")})
+    metrics.gauges.watch_queue("smollm2", lambda: waiting[0])
+    metrics.gauges.watch_models(lambda: {"smollm2": Status("restarting", "killed")})
     assert value(metrics, "headgate_queue_depth", model="smollm2") == 3
     waiting[0] = 0
     assert value(metrics, "headgate_queue_depth", model="smollm2") == 0
@@ -277,14 +280,74 @@ def test_a_gauge_that_raises_does_not_take_the_page_down(caplog: pytest.LogCaptu
         raise RuntimeError("no models")
 
     metrics = counted(a_call())
-    metrics.watch_queue("smollm2", broken)
-    metrics.watch_queue("minilm", lambda: 1)
-    metrics.watch_models(broken_models)
+    metrics.gauges.watch_queue("smollm2", broken)
+    metrics.gauges.watch_queue("minilm", lambda: 1)
+    metrics.gauges.watch_models(broken_models)
     with caplog.at_level(logging.ERROR):
         seen = names(metrics)
     assert "headgate_requests_total" in seen
     assert len(caplog.records) == 2
     assert value(metrics, "headgate_queue_depth", model="minilm") == 1
+
+
+def test_tokens_of_each_attempt_count_for_its_target() -> None:
+    call = a_call(usage=Usage(5, 7))
+    call.attempts = [
+        Attempt("us", 100.0, 100.5, status=200, error="upstream_broken", usage=Usage(5, 3)),
+        Attempt("eu", 100.5, 101.0, status=200, usage=Usage(5, 7)),
+        Attempt("none", 100.5, 101.0, status=500),
+    ]
+    metrics = counted(call)
+    counted(call, metrics)
+    tokens = "headgate_upstream_tokens_total"
+    assert value(metrics, tokens, target="us", type="input") == 10
+    assert value(metrics, tokens, target="us", type="output") == 6
+    assert value(metrics, tokens, target="eu", type="output") == 14
+    assert value(metrics, tokens, target="none", type="input") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "result"),
+    [
+        ({"status": 200}, "won"),
+        ({"error": "hedged"}, "lost"),
+        ({"error": "hedged", "status": 200}, "lost"),
+        ({"error": "cancelled"}, "cancelled"),
+        ({"status": 500}, "failed"),
+        ({"error": "connect_timeout"}, "failed"),
+        ({"status": 400, "error": "word"}, "failed"),
+    ],
+)
+def test_hedges_are_counted_by_what_became_of_them(changes: dict[str, Any], result: str) -> None:
+    call = a_call()
+    call.attempts = [
+        Attempt("us", 100.0, 101.0, status=200),
+        Attempt("eu", 100.5, 101.0, hedge=True, **changes),
+    ]
+    metrics = counted(call)
+    found = {labels: count for (name, labels), count in samples(metrics).items() if "hedges_total" in name}
+    assert found == {frozenset({("model", "gpt-4o"), ("result", result)}): 1}
+
+
+def test_the_circuits_are_those_of_routing() -> None:
+    assert set(CIRCUITS) == {circuit.value for circuit in Circuit}
+
+
+def test_watched_targets_and_budgets() -> None:
+    metrics = Metrics()
+    states = [TargetState("a", "closed", 3, 0.0, False), TargetState("b", "half_open", 0, 2.5, True)]
+    metrics.gauges.watch_targets(lambda: states)
+    metrics.gauges.watch_budgets(lambda: {"m": Budgets(9.5, 0.25)})
+    assert value(metrics, "headgate_target_circuit", target="a", state="closed") == 1
+    assert value(metrics, "headgate_target_circuit", target="a", state="open") == 0
+    assert value(metrics, "headgate_target_circuit", target="b", state="half_open") == 1
+    assert value(metrics, "headgate_target_in_flight", target="a") == 3
+    assert value(metrics, "headgate_target_cooldown_seconds", target="b") == 2.5
+    assert value(metrics, "headgate_target_drained", target="b") == 1
+    assert value(metrics, "headgate_retry_budget", model="m") == 9.5
+    assert value(metrics, "headgate_hedge_budget", model="m") == 0.25
+    states.pop()
+    assert value(metrics, "headgate_target_in_flight", target="b") is None
 
 
 def test_http_requests() -> None:
@@ -329,7 +392,7 @@ def test_openmetrics_when_asked_for(accept: str) -> None:
     call = a_call(usage=Usage(1, 2), first_event=100.1, stream=True)
     call.attempts = [Attempt("eu", 100.0, 101.0, status=200)]
     metrics = counted(call)
-    metrics.watch_models(lambda: {"gpt-4o": Status("ready")})
+    metrics.gauges.watch_models(lambda: {"gpt-4o": Status("ready")})
     page, kind = metrics.render(accept)
     assert kind == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert page.endswith(b"# EOF\n")

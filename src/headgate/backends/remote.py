@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
+from headgate.backends.probe import knock
 from headgate.backends.registry import BackendType, BuildContext
 from headgate.config.schema import ConfigPath, TargetSettings
 from headgate.core.backend import (
@@ -174,7 +175,6 @@ class RemoteBackend:
             client_cert=settings.client_cert,
             client_key=settings.client_key,
         )
-        self._pool = context.pools.at(origin)
         self._preset = preset
         self._credentials = preset.credentials(settings) if preset.credentials is not None else None
         self._fields = _fixed_fields(preset, settings, context, origin, signed=self._credentials is not None)
@@ -185,6 +185,8 @@ class RemoteBackend:
         self._dialects = settings.dialects
         self._native_state = settings.native_state
         self._at_vendor = settings.base_url is None
+        self._pools = context.pools
+        self._pool = context.pools.at(origin)  # last: what raised above has nothing to give back
 
     @property
     def operations(self) -> frozenset[Operation]:
@@ -199,6 +201,16 @@ class RemoteBackend:
 
     async def close(self) -> None:
         """The pool belongs to the server: other targets may use it."""
+        self._pools.leave(self._pool)
+
+    async def probe(self, path: str | None) -> None:
+        """GET `path`, or the list of models: any status below 500 will do."""
+        target = path or f"{self._path}/models"
+        origin = self._pool.origin
+        fields = [field for field in self._fields if field[0] != b"content-type"]
+        if self._credentials is not None:
+            fields += await self._credentials.headers("GET", origin.authority, target, b"")
+        await knock(self._pool, complete_head(_head("GET", target, origin, fields), [], 0), self._timeouts)
 
     def wire(self, operation: Operation, dialect: str) -> Wire | None:
         endpoints = self._endpoints(operation)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headgate.cli.exits import Exit, Failure
-from headgate.cli.sources import load_settings, model_table
+from headgate.cli.sources import load_settings, model_table, open_source
 from headgate.cli.weights import fetch_missing, missing
 
 if TYPE_CHECKING:
@@ -40,18 +40,22 @@ def _check_exposure(settings: Settings) -> None:
 @click.option("--allow-no-keys", is_flag=True, help="Listen beyond this machine without any key.")
 @click.option("--offline", is_flag=True, help="Fetch nothing; refuse where weights are missing.")
 @click.option("--keep-going", is_flag=True, help="Serve the other models when one is broken.")
+@click.option("--watch", is_flag=True, help="Reload when the configuration's files change.")
 def serve(
-    source: str | None, allow_no_keys: bool, offline: bool, keep_going: bool, **given: str | None
+    source: str | None, allow_no_keys: bool, offline: bool, keep_going: bool, watch: bool, **given: str | None
 ) -> int:
     options = {name: value for name, value in given.items() if value is not None}
     if allow_no_keys:
         options["allow_no_keys"] = "true"
-    settings = load_settings(source, options)
+    opened = open_source(source, options)
+    settings = opened.read()
+    if watch and not opened.watchable:
+        raise click.UsageError("--watch needs a configuration file as SOURCE: there is nothing else to watch")
     _check_exposure(settings)
     fetch_missing(settings, offline=offline, keep_going=keep_going)
     from headgate.server.run import serve as run
 
-    return run(settings, keep_going=keep_going, offline=offline)
+    return run(settings, source=opened, watched=watch, keep_going=keep_going, offline=offline)
 
 
 serve.help = f"""Serve models over HTTP until a signal stops it.
@@ -60,6 +64,7 @@ serve.help = f"""Serve models over HTTP until a signal stops it.
 
     Options win over HEADGATE_* variables, and those over the configuration. The first Ctrl-C (or SIGTERM)
     stops accepting and lets requests under way end within the grace period; the second one cuts them off.
+    SIGHUP reads the configuration again and goes by it, without a gap; a wrong one changes nothing.
 
     \b
     Examples:

@@ -12,15 +12,21 @@ from headgate.cli.output import table
 
 if TYPE_CHECKING:
     from headgate.config.schema import Settings, TargetSettings
+    from headgate.config.sources import Source
 
 
 def load_settings(source: str | None, options: Mapping[str, str]) -> Settings:
     """The settings that `source` stands for, `options` of the command line applied. Raises ConfigError."""
+    return open_source(source, options).read()
+
+
+def open_source(source: str | None, options: Mapping[str, str]) -> Source:
+    """What `source` stands for, to be read more than once."""
     from headgate.backends.registry import Registry
-    from headgate.config.sources import resolve
+    from headgate.config.sources import Source
 
     _import_from_here()
-    return resolve(source, backends=Registry(), options=options)
+    return Source(source, backends=Registry(), options=options)
 
 
 def _import_from_here() -> None:

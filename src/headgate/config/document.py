@@ -49,21 +49,30 @@ _scalar(_MERGE, "<<", "<")
 
 @dataclass(slots=True)
 class Document:
-    """A configuration before it is checked: plain data and where each part of it came from."""
+    """A configuration before it is checked: plain data and where each part of it came from.
+
+    `files`: those that were read for it, or would have been were they there.
+    """
 
     data: Any
     problems: Problems
     base_dir: Path = field(default_factory=Path)
+    files: set[Path] = field(default_factory=set)
 
 
-def read(path: Path, *, environ: Mapping[str, str]) -> Document:
+def read(path: Path, *, environ: Mapping[str, str], files: set[Path] | None = None) -> Document:
     """The document at `path`, references followed. Mistakes that leave it readable are in `problems`.
+
+    Args:
+        files: becomes the document's; filled as far as the reading comes, also where it fails.
 
     Raises:
         ConfigError: the file can't be read, is not UTF-8, or is not one YAML document.
     """
     lines: dict[SettingPath, int] = {}
-    document = Document(None, Problems(str(path), lines), path.absolute().parent)
+    files = files if files is not None else set()
+    files.add(path.absolute())
+    document = Document(None, Problems(str(path), lines), path.absolute().parent, files)
     root = _compose(_text(path), str(path))
     _Values(document, lines, environ).fill(root)
     return document
@@ -183,7 +192,12 @@ class _Values:
             return node.value
         self._problems.private.add(path)
         try:
-            return interpolate(node.value, environ=self._environ, base_dir=self._document.base_dir)
+            return interpolate(
+                node.value,
+                environ=self._environ,
+                base_dir=self._document.base_dir,
+                files=self._document.files,
+            )
         except InterpolationError as error:
             self._problems.add(path, str(error), line=node.start_mark.line + 1)
             self._problems.broken.add(path)

@@ -19,11 +19,14 @@ class InterpolationError(ValueError):
     """A reference that can't be followed. The message names the variable or file, never a value."""
 
 
-def interpolate(text: str, *, environ: Mapping[str, str], base_dir: Path) -> str:
+def interpolate(
+    text: str, *, environ: Mapping[str, str], base_dir: Path, files: set[Path] | None = None
+) -> str:
     """`text` with its references replaced. A file's trailing line break is dropped.
 
     Args:
         base_dir: what relative paths in `${file:…}` are relative to.
+        files: gets each file that is referred to, readable or not.
 
     Raises:
         InterpolationError: a variable is not set, a file can't be read, or a reference is malformed.
@@ -37,7 +40,10 @@ def interpolate(text: str, *, environ: Mapping[str, str], base_dir: Path) -> str
                 "malformed reference; write ${NAME}, ${NAME:-default} or ${file:path}, and $$ for a plain $"
             )
         if match["file"]:
-            return _content(match["file"], base_dir)
+            path = base_dir / Path(match["file"]).expanduser()
+            if files is not None:
+                files.add(path)
+            return _content(match["file"], path)
         return _variable(match["name"], match["default"] if match["or"] else None, environ)
 
     return _REFERENCE.sub(value, text)
@@ -54,8 +60,7 @@ def _variable(name: str, default: str | None, environ: Mapping[str, str]) -> str
     return found
 
 
-def _content(name: str, base_dir: Path) -> str:
-    path = base_dir / Path(name).expanduser()
+def _content(name: str, path: Path) -> str:
     try:
         with path.open("rb") as file:
             data = file.read(_LARGEST_FILE + 1)

@@ -36,6 +36,7 @@ def load(
     backends: Mapping[str, type[TargetSettings]],
     environ: Mapping[str, str] = os.environ,
     options: Mapping[str, str] | None = None,
+    files: set[Path] | None = None,
 ) -> Settings:
     """The configuration in the file at `path`.
 
@@ -43,11 +44,12 @@ def load(
         backends: the settings class of each backend name.
         environ: where `${NAME}` and the overrides of `server` come from.
         options: further overrides of `server` by setting, from the command line; they win.
+        files: gets the files that are read, those of `${file:…}` included.
 
     Raises:
         ConfigError: something is wrong; the message has a line for each mistake, with its place in the file.
     """
-    document = read(Path(path), environ=environ)
+    document = read(Path(path), environ=environ, files=files)
     return settings(document, backends=backends, environ=environ, options=options)
 
 

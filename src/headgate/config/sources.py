@@ -23,6 +23,8 @@ MODEL_SUFFIXES = (".onnx", ".skops")
 CUSTOM_CODE = "custom.py"
 Models: TypeAlias = Mapping[str, Mapping[str, Any]]
 """Raw settings by model name, as in a file."""
+Stamp: TypeAlias = tuple[int, int, int] | None
+Stamps: TypeAlias = Mapping[Path, Stamp]
 
 EMBEDDED: Models = {
     "smollm2": {"backend": "gguf", "weights": "catalog:smollm2"},
@@ -43,10 +45,12 @@ def resolve(
     backends: Mapping[str, type[TargetSettings]],
     environ: Mapping[str, str] = os.environ,
     options: Mapping[str, str] | None = None,
+    files: set[Path] | None = None,
 ) -> Settings:
     """The settings that `source` stands for; None stands for the embedded models.
 
-    `options` override settings of `server` by name, as the command line does.
+    `options` override settings of `server` by name, as the command line does. `files` gets the files that
+    are read for it.
 
     Raises:
         ConfigError: there is no such thing, it is not something to serve, or it is wrong.
@@ -59,11 +63,57 @@ def resolve(
         except OSError as error:
             raise ConfigError(f"{source}: can't be read: {_reason(error)}") from None
         if path.suffix.lower() in CONFIG_SUFFIXES and not is_folder:
-            return load(path, backends=backends, environ=environ, options=options)
+            return load(path, backends=backends, environ=environ, options=options, files=files)
         models = _folder(path, source) if is_folder else _single(path, source, exists=exists)
     data = {"models": {name: dict(model) for name, model in models.items()}}
     document = Document(data, Problems(source or "embedded models"))
     return settings(document, backends=backends, environ=environ, options=options)
+
+
+class Source:
+    """What the server was pointed at, to be read again and again. `read` and `stamps` block."""
+
+    def __init__(
+        self, name: str | None, *, backends: Mapping[str, type[TargetSettings]], options: Mapping[str, str]
+    ) -> None:
+        self.name = name
+        self._backends = backends
+        self._options = options
+        self._files: set[Path] = set()
+        self._read: Stamps = {}
+
+    def read(self) -> Settings:
+        """Its settings as they are now. Raises ConfigError as `resolve` does."""
+        before = self.stamps()
+        files: set[Path] = set()
+        try:
+            return resolve(self.name, backends=self._backends, options=self._options, files=files)
+        finally:
+            self._files = files or self._files  # where not even the path could be looked at: go on looking
+            self._read = {**self.stamps(), **{path: before[path] for path in self._files & before.keys()}}
+
+    @property
+    def watchable(self) -> bool:
+        """It is a file, or was when it was read: there is something to watch."""
+        return bool(self._files)
+
+    @property
+    def read_stamps(self) -> Stamps:
+        """As the files were when they were read last; those of a file that has changed meanwhile differ."""
+        return self._read
+
+    def stamps(self) -> Stamps:
+        """What tells whether the configuration, or a file that it refers to, has changed."""
+        return {path: _stamp(path) for path in self._files}
+
+
+def _stamp(path: Path) -> Stamp:
+    """None where there is no such file. Links are followed: Kubernetes changes a mounted secret by a link."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _single(path: Path, source: str, *, exists: bool) -> Models:

@@ -206,6 +206,20 @@ class WireBackend(Backend, Protocol):
         ...
 
 
+@runtime_checkable
+class ProbedBackend(Backend, Protocol):
+    async def probe(self, path: str | None) -> None:
+        """Ask the other side whether it is well, beside the calls. Returns when it is; cancelled when late.
+
+        Args:
+            path: to GET, from the root of its address; None: whatever is cheap there.
+
+        Raises:
+            HeadgateError: it is not, or can't be reached.
+        """
+        ...
+
+
 Kept: TypeAlias = Literal["store", "background", "conversation"]
 """What an upstream may keep for its callers, by the fields of OpenAI's Responses API that ask for it."""
 

@@ -39,10 +39,14 @@ class Need(StrEnum):
 
 @record(frozen=True, slots=True)
 class Principal:
-    """Who calls: the name of the key, or `anonymous` on a server without keys."""
+    """Who calls: the name of the key, or `anonymous` on a server without keys.
+
+    `admin`: the key may use `/admin/…` too.
+    """
 
     name: str
     authenticated: bool = True
+    admin: bool = False
 
 
 ANONYMOUS = Principal("anonymous", authenticated=False)

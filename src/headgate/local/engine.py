@@ -125,7 +125,7 @@ class LocalEngine:
         self._settings = settings
         self._context = context
         self._supervisor: Supervisor | None = None
-        self._failure: str | None = None
+        self._pool: Pool | None = None
 
     @property
     def operations(self) -> frozenset[Operation]:
@@ -153,6 +153,7 @@ class LocalEngine:
             idle_unload=self._settings.idle_unload,
         )
         self._supervisor = Supervisor(spec)
+        self._pool = self._context.pools.at(Origin("localhost", 80, uds=self._supervisor.socket_path))
         if self._settings.preload:
             try:
                 await self._supervisor.ready()
@@ -161,14 +162,15 @@ class LocalEngine:
                 raise ConfigError(f"the engine can't load {self._settings.weights}: {detail}") from error
 
     async def close(self) -> None:
+        if self._pool is not None:
+            self._context.pools.leave(self._pool)
         if self._supervisor is not None:
             await self._supervisor.stop()
 
     def wire(self, operation: Operation, dialect: str) -> Wire | None:
-        if operation is not self._kind.operation or self._supervisor is None:
+        supervisor, pool = self._supervisor, self._pool
+        if operation is not self._kind.operation or supervisor is None or pool is None:
             return None
-        supervisor = self._supervisor
-        pool = self._context.pools.at(Origin("localhost", 80, uds=supervisor.socket_path))
         prefix = request_head("POST", self._kind.path, "localhost", [(b"content-type", b"application/json")])
         return EngineWire(
             self._kind.dialect, self._context.model, self._context.timeouts, supervisor, pool, prefix

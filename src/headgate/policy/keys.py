@@ -25,6 +25,9 @@ class HashedKey(Protocol):
     @property
     def hash(self) -> str: ...
 
+    @property
+    def admin(self) -> bool: ...
+
 
 class KeyRing:
     """The keys that callers may use; without any, everybody is `ANONYMOUS`."""
@@ -35,7 +38,7 @@ class KeyRing:
         self._principals: dict[bytes, tuple[bytes, Principal]] = {}
         for key in keys:
             digest = bytes.fromhex(key.hash.removeprefix("sha256:"))
-            self._principals[digest] = digest, Principal(key.name)
+            self._principals[digest] = digest, Principal(key.name, admin=key.admin)
 
     def __bool__(self) -> bool:
         return bool(self._principals)
@@ -102,7 +105,7 @@ def check_exposure(host: str, *, keyed: bool, allow_no_keys: bool) -> None:
     Raises:
         ConfigError: `host` is not a loopback address, there is no key, and `allow_no_keys` is off.
     """
-    if keyed or allow_no_keys or _is_loopback(host):
+    if keyed or allow_no_keys or is_loopback(host):
         return
     raise ConfigError(
         f"server.host is {host}: anybody who can reach this machine could use the models without a key. "
@@ -111,7 +114,8 @@ def check_exposure(host: str, *, keyed: bool, allow_no_keys: bool) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """`host`, a name or an address, is this machine and nothing else."""
     if host == "localhost":
         return True
     try:

@@ -58,6 +58,13 @@ class Admission:
     def limit(self) -> int:
         return self._limit
 
+    def resize(self, name: str, limit: int, max_queue: int) -> None:
+        """Take new bounds. Who runs or waits over them stays; a higher limit lets the next ones go."""
+        self._name = name
+        self._limit = limit
+        self._max_queue = max_queue
+        self._let_go()
+
     @property
     def running(self) -> int:
         return self._running
@@ -110,6 +117,9 @@ class Admission:
             return
         ticket.running = False
         self._running -= 1
+        self._let_go()
+
+    def _let_go(self) -> None:
         while self._queued and self._running < self._limit:
             self._running += 1
             self._next().turn()

@@ -14,12 +14,19 @@ class Budget:
         start: what is there before the first call; all of the reserve when left out.
     """
 
-    __slots__ = ("_left", "reserve", "share")
+    __slots__ = ("_left", "_most", "reserve", "share")
 
     def __init__(self, share: float, reserve: float = 10.0, start: float | None = None) -> None:
+        self._most = reserve
         self.share = share
         self.reserve = reserve if share > 0 else 0.0
         self._left = self.reserve if start is None else min(start, self.reserve)
+
+    def adjust(self, share: float) -> None:
+        """Go on by another share; what was saved up stays."""
+        self.share = share
+        self.reserve = self._most if share > 0 else 0.0
+        self._left = min(self._left, self.reserve)
 
     @property
     def left(self) -> float:

@@ -189,12 +189,23 @@ class Health:
             self.reason = reason
             self._open(now, retry_after)
 
-    def revive(self, now: float) -> None:
-        """A probe of ours was answered: the next call may find out for itself."""
+    def revive(self, now: float, failures: int = 0) -> None:
+        """A probe of ours was answered: the next call may find out for itself.
+
+        Args:
+            failures: probes before it that were not. They count no longer. Those of calls do, for what a
+                probe asks may be well while calls fail.
+        """
+        self._in_a_row = max(0, self._in_a_row - failures)
         if self.circuit is Circuit.OPEN:
             self.opened_until = min(self.opened_until, now)
 
     # What the operator says.
+
+    def adjust(self, breaker: Breaker, quota: Quota) -> None:
+        """Go on by other settings; what happened stays known."""
+        self.breaker = breaker
+        self.quota = quota
 
     def drain(self) -> None:
         self.drained = True

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import groupby
 from typing import Literal, TypeAlias
@@ -123,6 +123,30 @@ class Pace:
     def tail(self, stream: bool) -> TailLatency:
         return self.streams if stream else self.plain
 
+    def rebudget(self, retry: Retry, hedge: Hedge | None) -> None:
+        """Go on with other budgets; what was saved up stays."""
+        self.retries.adjust(retry.budget)
+        self.hedges.adjust(hedge.budget if hedge is not None else 0.0)
+
+
+class Leases:
+    """Calls under way over a route. What it reaches is needed until the last of them has ended."""
+
+    __slots__ = ("count", "on_end")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.on_end: Callable[[], None] | None = None
+        """Called when the last one has ended; set once no further call can come."""
+
+    def take(self) -> None:
+        self.count += 1
+
+    def give_back(self) -> None:
+        self.count -= 1
+        if not self.count and self.on_end is not None:
+            self.on_end()
+
 
 @dataclass(frozen=True, eq=False)
 class Route:
@@ -152,6 +176,7 @@ class Route:
     created: int = 0
     description: str | None = None
     pace: Pace = field(init=False, repr=False)
+    leases: Leases = field(init=False, repr=False)
     examines: bool = field(init=False, repr=False)
     """Planning depends on what is in the request."""
     _stages: dict[Operation, Sequence[Stage]] = field(init=False, repr=False)
@@ -159,8 +184,19 @@ class Route:
     def __post_init__(self) -> None:
         own = object.__setattr__
         own(self, "pace", Pace(self.retry, self.hedge))
+        own(self, "leases", Leases())
         own(self, "examines", any(target.abilities for target in self.every_target))
         own(self, "_stages", {})
+
+    def inherit(self, pace: Pace) -> None:
+        """Go on with what an earlier route to the same targets has learnt. Before the first call."""
+        object.__setattr__(self, "pace", pace)
+
+    def with_reserves(self, reserves: tuple[tuple[Target, ...], ...]) -> Route:
+        """The same, with the targets of other fallback models. Before the first call."""
+        changed = replace(self, reserves=reserves)
+        changed.inherit(self.pace)
+        return changed
 
     @property
     def every_target(self) -> Sequence[Target]:
@@ -222,6 +258,23 @@ class Router:
         if route is None:
             raise ModelNotFound(self._unknown(model), param="model")
         return route
+
+    def without(self, models: Collection[str]) -> Router:
+        """The other models, with neither these nor their targets as fallbacks."""
+        if not models:
+            return self
+        gone = {target for model in models for target in self.routes[model].targets}
+        kept = {}
+        for name, route in self.routes.items():
+            if name not in models:
+                left = tuple(stage for stage in route.reserves if not gone.intersection(stage))
+                kept[name] = route if left == route.reserves else route.with_reserves(left)
+        return Router(kept, {alias: model for alias, model in self.aliases.items() if model in kept})
+
+    @property
+    def targets(self) -> Sequence[Target]:
+        """Of all models, in order."""
+        return [target for route in self.routes.values() for target in route.targets]
 
     def _unknown(self, model: str) -> str:
         shown = model if len(model) <= 100 else model[:100] + "…"

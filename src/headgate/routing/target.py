@@ -40,6 +40,15 @@ class Abilities:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How a target is asked whether it is well. Seconds; `path` as `ProbedBackend.probe` has it."""
+
+    every: float = 30.0
+    path: str | None = None
+    timeout: float = 5.0
+
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """One way of answering for a model. `name` is unique within the server and safe to show."""
@@ -53,6 +62,7 @@ class Target:
     timeouts: Timeouts = field(default_factory=Timeouts)
     abilities: Abilities = field(default_factory=Abilities)
     health: Health = field(default_factory=Health)
+    probe: Probe | None = None
     _wires: dict[tuple[Operation, str], Wire | None] = field(default_factory=dict, repr=False)
 
     name_hash: int = field(init=False, repr=False, default=0)

@@ -17,6 +17,7 @@ from headgate.server import build
 from headgate.server.gateway import Gateway
 from headgate.server.handlers import on_headgate_error, on_http_exception, on_validation_error
 from headgate.server.middleware import Front
+from headgate.server.routes.admin import admin_routes
 from headgate.server.routes.explain import explain_routes
 from headgate.server.routes.health import health_routes
 from headgate.server.routes.hot import hot_routes
@@ -67,6 +68,7 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.include_router(explain_routes(gateway))
     app.include_router(predict_routes(gateway))
     app.include_router(health_routes(gateway))
+    app.include_router(admin_routes(gateway))
     app.add_exception_handler(HeadgateError, on_headgate_error)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
@@ -75,16 +77,22 @@ def create_app(gateway: Gateway) -> FastAPI:
     return app
 
 
+def _drop_validation(responses: dict[str, Any]) -> None:
+    """FastAPI's own 422, which no route here gives."""
+    if "HTTPValidationError" in str(responses.get("422")):
+        del responses["422"]
+
+
 def _describe_models(app: FastAPI, gateway: Gateway) -> None:
     """The API page shows each custom model's own columns, which are known once the models have started."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
-        schema = generate()
+        schema = dict(generate())  # which is made once: what depends on the models goes into a copy
         for operations in schema["paths"].values():
             for operation in operations.values():
-                operation["responses"].pop("422", None)  # FastAPI's own validation, which no route here uses
-        schema["paths"].update(describe_predictions(gateway))
+                _drop_validation(operation["responses"])
+        schema["paths"] = {**schema["paths"], **describe_predictions(gateway)}
         schema["components"] = {"securitySchemes": SECURITY} if gateway.keys else {}
         schema["security"] = [{name: []} for name in SECURITY] if gateway.keys else []
         return schema

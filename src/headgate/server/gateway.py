@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -24,9 +24,13 @@ from headgate.policy.keys import KeyRing
 from headgate.policy.memory import MemoryGuard
 from headgate.policy.store import Store
 from headgate.routing.route import Route, Router
+from headgate.routing.target import Target
+from headgate.server.changes import Changes
 from headgate.server.client import Client, Ongoing
 from headgate.server.endpoints import Endpoint, Endpoints
+from headgate.server.probing import Probes
 from headgate.server.responses import ResponseBook
+from headgate.server.retiring import Retiring
 from headgate.server.streams import StreamBook
 
 log = logging.getLogger("headgate.server")
@@ -49,6 +53,10 @@ class Gateway:
     tracing: Tracing | None = None
     broken: dict[str, str] = field(default_factory=dict)
     """Models that could not be started, with the reason (`--keep-going`)."""
+    failed: Collection[Target] = ()
+    """Targets that could not be started, of models that serve all the same."""
+    reload: Callable[[], Awaitable[Changes]] | None = None
+    """Reads the configuration again; None where there is none. Raises ConfigError: nothing has changed."""
     streams: StreamBook = field(default_factory=StreamBook)
     """Streams that can be resumed."""
     rng: random.Random = field(default_factory=random.Random)
@@ -56,18 +64,45 @@ class Gateway:
     started: bool = False
 
     def __post_init__(self) -> None:
-        limit = self.settings.server.max_memory
-        self.memory = MemoryGuard(limit) if limit is not None else None
-        self.max_body = self.settings.server.max_body
-        self.max_in_flight = self.settings.server.max_in_flight
-        self.too_large_message = (
-            f"The request body is over the limit of {self.max_body} bytes (server.max_body)"
-        )
-        self._crowded = self.max_in_flight * 3 // 4
+        self.probes = Probes(self.rng)
+        self.retiring = Retiring()
         self._relays: set[Ongoing] = set()
         self._by_key: dict[str, int] = {}
         """Calls under way of each key that has any."""
         self._idle: asyncio.Event | None = None
+        limit = self.settings.server.max_memory
+        self.memory = MemoryGuard(limit) if limit is not None else None
+        self._take_limits()
+
+    def _take_limits(self) -> None:
+        self.max_body = self.settings.server.max_body
+        self.max_in_flight = self.settings.server.max_in_flight
+        self._crowded = self.max_in_flight * 3 // 4
+        self.too_large_message = (
+            f"The request body is over the limit of {self.max_body} bytes (server.max_body)"
+        )
+
+    def adopt(self, settings: Settings, router: Router, broken: dict[str, str]) -> None:
+        """Go by another configuration from now on. Calls under way end by the one that they began with.
+
+        Raises:
+            ConfigError: there is a memory limit and the memory can't be read; nothing has changed.
+        """
+        limit = settings.server.max_memory
+        if limit != self.settings.server.max_memory:
+            guard = MemoryGuard(limit) if limit is not None else None
+            if guard is not None:
+                guard.start(self.loop)
+            if self.memory is not None:
+                self.memory.stop()
+            self.memory = guard
+        old, self.router = self.router, router
+        self.settings = settings
+        self.keys = KeyRing(settings.server.keys)
+        self.broken = broken
+        self._take_limits()
+        self.retiring.replace(old, router)
+        self.probes.follow(router.targets)
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -188,9 +223,7 @@ class Gateway:
         """Serve no longer what could not be started."""
         if broken:
             self.broken.update(broken)
-            kept = {name: route for name, route in self.router.routes.items() if name not in broken}
-            aliases = {alias: model for alias, model in self.router.aliases.items() if model in kept}
-            self.router = Router(kept, aliases)
+            self.router = self.router.without(broken)
 
     def model_names(self) -> Sequence[str]:
         return [*self.router.routes, *self.router.aliases]

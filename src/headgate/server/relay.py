@@ -84,6 +84,7 @@ class Relay:
 
     def start(self) -> None:
         self._gateway.opened(self, self._intake.call)
+        self._intake.route.leases.take()
         admission = self._intake.route.admission
         if admission is None:
             self._examine()
@@ -423,6 +424,7 @@ class Relay:
         call.status = status
         call.ended = monotonic()
         self._gateway.finished(self, call)
+        self._intake.route.leases.give_back()
 
 
 def _nobody(data: bytes) -> None:

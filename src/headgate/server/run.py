@@ -19,6 +19,7 @@ from typing_extensions import override
 
 from headgate import __version__
 from headgate.config.schema import ServerSettings, Settings
+from headgate.config.sources import Source
 from headgate.core.errors import ConfigError, Unavailable
 from headgate.dialects.registry import DIALECTS, dialect
 from headgate.observe import logs as logging_setup
@@ -29,6 +30,8 @@ from headgate.server import build
 from headgate.server.failures import answer
 from headgate.server.fastlane import FastLaneProtocol
 from headgate.server.gateway import Gateway
+from headgate.server.reload import Reloader
+from headgate.server.watch import watch
 
 log = logging.getLogger("headgate.server")
 
@@ -36,9 +39,19 @@ LARGEST_KEPT = 8 * 1024 * 1024
 """Bytes of the largest block of memory that is used again in place of being given back."""
 
 
-def serve(settings: Settings, *, keep_going: bool = False, offline: bool = False) -> int:
+def serve(
+    settings: Settings,
+    *,
+    source: Source | None = None,
+    watched: bool = False,
+    keep_going: bool = False,
+    offline: bool = False,
+) -> int:
     """Serve until a signal; the exit code: 0 after a drained stop, 130 when a second Ctrl-C cut it short, 1
     when the API application could not be composed.
+
+    Args:
+        source: where `settings` came from, to reload them; `watched`: also when its files change.
 
     Raises:
         ConfigError: the address can't be bound, or a model can't start.
@@ -51,7 +64,10 @@ def serve(settings: Settings, *, keep_going: bool = False, offline: bool = False
             access = logs.access if server.access_log else None
             observers = build.Observers(Metrics(), access, tracing.configure())
             gateway = build.build(settings, offline=offline, keep_going=keep_going, observers=observers)
-            return _run(_serve(gateway, sock, keep_going))
+            reloader = None
+            if source is not None:
+                reloader = Reloader(gateway, source.read, offline=offline, keep_going=keep_going)
+            return _run(_serve(gateway, sock, keep_going, reloader, source if watched else None))
     finally:
         logs.close()
 
@@ -171,6 +187,7 @@ class DrainingServer(uvicorn.Server):
         At its end every call is told so. What is no call, like a prediction, uvicorn cancels a little later.
         """
         grace = self._gateway.settings.server.grace
+        self.config.timeout_graceful_shutdown = _cut_off(grace)
         until = monotonic() + grace
         end = asyncio.get_running_loop().call_later(grace, self._gateway.abandon_all)
         await super().shutdown(sockets)
@@ -203,8 +220,43 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
 
-async def _serve(gateway: Gateway, sock: socket.socket, keep_going: bool) -> int:
-    await build.start(gateway, keep_going=keep_going)
+@contextlib.asynccontextmanager
+async def _reloading(reloader: Reloader, watched: Source | None) -> AsyncIterator[None]:
+    """Reload on SIGHUP, where the system has it, and when the files of `watched` change."""
+    loop = asyncio.get_running_loop()
+    hang_up = getattr(signal, "SIGHUP", None)
+    if hang_up is not None:
+        loop.add_signal_handler(hang_up, reloader.begin)
+    watching = loop.create_task(watch(watched, reloader.reload)) if watched is not None else None
+    try:
+        yield
+    finally:
+        if hang_up is not None:
+            loop.remove_signal_handler(hang_up)
+        if watching is not None:
+            watching.cancel()
+
+
+async def _serve(
+    gateway: Gateway,
+    sock: socket.socket,
+    keep_going: bool,
+    reloader: Reloader | None,
+    watched: Source | None,
+) -> int:
+    async with _reloading(reloader, watched) if reloader is not None else contextlib.nullcontext():
+        await build.start(gateway, keep_going=keep_going)
+        try:
+            if reloader is not None:
+                reloader.open()
+            return await _serve_started(gateway, sock)
+        finally:
+            if reloader is not None:
+                await reloader.close()
+            await build.stop(gateway)
+
+
+async def _serve_started(gateway: Gateway, sock: socket.socket) -> int:
     app = DeferredApp(gateway, lambda: server.give_up())
     server = DrainingServer(uvicorn_config(gateway, app), gateway)
     host, port = sock.getsockname()[:2]
@@ -212,10 +264,7 @@ async def _serve(gateway: Gateway, sock: socket.socket, keep_going: bool) -> int
     models = ", ".join(gateway.router.routes)
     log.info("headgate %s serves %s on http://%s:%d (API page: /docs)", __version__, models, shown, port)
     app.compose()
-    try:
-        await server.serve(sockets=[sock])
-    finally:
-        await build.stop(gateway)
+    await server.serve(sockets=[sock])
     if server.interrupted:
         return 130
     return 1 if server.broken else 0
@@ -237,8 +286,13 @@ def uvicorn_config(gateway: Gateway, app: ASGIApp) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         timeout_keep_alive=75,
-        timeout_graceful_shutdown=math.ceil(gateway.settings.server.grace) + 1,
+        timeout_graceful_shutdown=_cut_off(gateway.settings.server.grace),
     )
+
+
+def _cut_off(grace: float) -> int:
+    """Seconds after which uvicorn cancels what still runs: a little later than we end the calls."""
+    return math.ceil(grace) + 1
 
 
 async def call(

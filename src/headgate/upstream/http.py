@@ -16,12 +16,7 @@ import httptools
 from typing_extensions import override
 
 from headgate.core.backend import RawHeaders, Receiver, Timeouts
-from headgate.core.errors import (
-    ConnectFailed,
-    DeadlineExceeded,
-    HeadgateError,
-    StreamBroken,
-)
+from headgate.core.errors import ConnectFailed, DeadlineExceeded, HeadgateError, StreamBroken
 from headgate.upstream.origin import Origin, open_connection
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -63,15 +58,26 @@ class Pool:
         if self.origin.tls and self._tls is None:
             self._tls = await asyncio.to_thread(self.origin.tls_context)
 
-    async def close(self) -> None:
+    @property
+    def busy(self) -> bool:
+        """An answer is under way, or a connection for one."""
+        return bool(self._busy or self._connecting)
+
+    def retire(self) -> None:
+        """Close what is idle, and each other connection as soon as its answer has ended."""
         self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
-        for task in list(self._connecting):
-            task.cancel()
-        for connection in [*self._idle, *self._busy]:
+        for connection in list(self._idle):
             connection.abort()
         self._idle.clear()
+
+    async def close(self) -> None:
+        self.retire()
+        for task in list(self._connecting):
+            task.cancel()
+        for connection in list(self._busy):
+            connection.abort()
 
     def send(
         self,
@@ -108,8 +114,7 @@ class Pool:
 
     async def _connect(self, exchange: HttpExchange) -> None:
         try:
-            if self.origin.tls and self._tls is None:
-                await self.start()
+            await self.start()
             connection = Connection(self)
             async with asyncio.timeout(exchange.connect_timeout()):
                 await open_connection(self.origin, self._tls, connection)

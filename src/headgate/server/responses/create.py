@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Call, Operation, Principal
 from headgate.core.errors import HeadgateError, NotFound
+from headgate.routing.route import Router
 from headgate.routing.target import Target
 from headgate.server.calls import ReadsAlong, begin, check_content_type
 from headgate.server.client import AsgiClient
@@ -116,11 +117,12 @@ def _pass(gateway: Gateway, request: Request, asked: Asked, native: Native, prin
         client.relay = begin(gateway, match, headers, body, client, origin=native.only)
         return
     call: Call | None = None
+    router = gateway.router  # the one that the call goes by, whatever is loaded meanwhile
 
     def found(identity: str) -> None:
         """Only an answer has an id, and none comes before `begin` has returned."""
         assert call is not None
-        target = _answering(gateway, call)
+        target = _answering(router, call)
         archive = archive_of(target) if target is not None else None
         if target is None or archive is None:
             return
@@ -135,11 +137,10 @@ def _pass(gateway: Gateway, request: Request, asked: Asked, native: Native, prin
         client.relay, call = relay, relay.call
 
 
-def _answering(gateway: Gateway, call: Call) -> Target | None:
+def _answering(router: Router, call: Call) -> Target | None:
     """The target whose answer has begun."""
     begun = [each.target for each in call.attempts if each.first_event is not None and each.error is None]
-    targets = (target for route in gateway.router.routes.values() for target in route.targets)
-    return next((target for target in targets if target.name in begun[-1:]), None)
+    return next((target for target in router.targets if target.name in begun[-1:]), None)
 
 
 async def _emulate(gateway: Gateway, request: Request, draft: Draft) -> None:

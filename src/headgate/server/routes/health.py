@@ -16,6 +16,7 @@ from headgate import __version__
 from headgate.core.backend import Status
 from headgate.core.errors import Unauthenticated
 from headgate.server.gateway import Gateway
+from headgate.server.targets import describe_route
 
 _STARTED = time.time()
 
@@ -27,8 +28,14 @@ def _answer(status: int, content: object) -> Response:
     return Response(msgspec.json.encode(content), status, headers, media_type="application/json")
 
 
-def _described(gateway: Gateway, statuses: Mapping[str, Status], request: Request) -> dict[str, Any]:
-    """Each model's state. Reasons and particulars hold paths: they are for those who may call the models."""
+def _described(
+    gateway: Gateway, statuses: Mapping[str, Status], request: Request, *, targets: bool = False
+) -> dict[str, Any]:
+    """Each model's state. Reasons and particulars hold paths: they are for those who may call the models.
+
+    Args:
+        targets: say how each of its targets is, too.
+    """
     try:
         gateway.keys.authenticate(request.scope["headers"])
     except Unauthenticated:
@@ -40,6 +47,8 @@ def _described(gateway: Gateway, statuses: Mapping[str, Status], request: Reques
             shown[name]["detail"] = status.detail
         if status.info:
             shown[name]["info"] = dict(status.info)
+        if targets and name in gateway.router.routes:
+            shown[name]["targets"] = describe_route(gateway.router.routes[name])
     return shown
 
 
@@ -119,7 +128,10 @@ def health_routes(gateway: Gateway) -> APIRouter:
 def _add_reports(router: APIRouter, gateway: Gateway) -> None:
     @router.get("/health", responses={200: _example(HEALTH_EXAMPLE, "The server answers.")})
     async def health(request: Request) -> Response:
-        """What runs here: device, models and their states, process, versions."""
+        """What runs here: device, models and their states, process, versions.
+
+        With a key, or on a server without keys, each model's targets too, as `/admin/targets` has them.
+        """
         statuses = gateway.statuses()
         well = all(status.serving for status in statuses.values())
         return _answer(
@@ -128,7 +140,7 @@ def _add_reports(router: APIRouter, gateway: Gateway) -> None:
                 "status": "ok" if well else "degraded",
                 "device": _device(),
                 "loaded_models": [name for name, status in statuses.items() if status.state == "ready"],
-                "models": _described(gateway, statuses, request),
+                "models": _described(gateway, statuses, request, targets=True),
                 "in_flight": gateway.in_flight,
                 "pid": os.getpid(),
                 "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

@@ -62,8 +62,10 @@ class PredictResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         gateway = self._gateway
         call = self._open_call(scope)
+        route: Route | None = None
         try:
             route, target = self._target(call)
+            route.leases.take()
             call.deadline = call.started + route.timeouts.total
             body = await read_body(scope, receive, gateway)
             answer = await unless_gone(receive, self._predict(target, call, scope, body))
@@ -88,6 +90,8 @@ class PredictResponse(Response):
         finally:
             call.ended = monotonic()
             gateway.record(call)
+            if route is not None:
+                route.leases.give_back()
         await response(scope, receive, send)
 
     def _open_call(self, scope: Scope) -> Call:
