@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 BUDGET = "generationConfig.thinkingConfig.thinkingBudget"
 SHOWN = "generationConfig.thinkingConfig.includeThoughts"
 STRICT = "tools[0].strict"
@@ -32,10 +30,3 @@ NOT_ASKED = {
     ("boto3", "openai_responses"),
 }
 """Client and vendor where the wish for thinking itself is what gets lost."""
-
-_ENVELOPE = re.compile(r"(candidates\[0\]\.content|choices\[0\])\.parts\[\d\]\.(item|id|format|index|type)")
-
-
-def in_answer(path: str, vendor: str) -> bool:
-    """OpenAI's and OpenRouter's names for pieces of a plain answer, which have no place in some others."""
-    return vendor.startswith("openai") and _ENVELOPE.fullmatch(path) is not None
