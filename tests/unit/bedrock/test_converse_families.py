@@ -20,7 +20,8 @@ from headgate.core.messages import (
     ToolChoice,
     ToolResult,
 )
-from headgate.dialects.bedrock import encode_request
+from headgate.dialects.anthropic.profile import ANTHROPIC, Profile
+from headgate.dialects.bedrock import encode_request, invoke_anthropic
 from tests.unit.bedrock.converse_bodies import ANY, CLAUDE, OPUS, ask, decode, encode
 
 
@@ -173,6 +174,15 @@ def test_what_a_claude_refuses_is_not_sent() -> None:
     assert wire["toolConfig"]["toolChoice"] == {"auto": {}}
     assert "additionalModelRequestFields" not in wire
     assert [loss.path for loss in losses] == ["tool_choice", "temperature", "top_p", "top_k", "max_tokens"]
+
+
+@pytest.mark.parametrize("encode", [encode_request, invoke_anthropic.encode_request])
+def test_a_row_of_the_registry_may_say_what_a_name_does_not(encode: Any) -> None:
+    own = Profile(unknown=ANTHROPIC.for_model("claude-haiku-4-5"))
+    asked = ask(reasoning=ReasoningOptions(effort="high"))
+    assert b'"budget_tokens":24576' in encode(asked, model=ANY, profile=own)[0]
+    assert b"budget_tokens" not in encode(asked, model=ANY)[0]
+    assert b'"adaptive"' in encode(asked, model=OPUS, profile=own)[0]
 
 
 def test_a_budget_becomes_an_effort_where_a_model_knows_only_these() -> None:

@@ -39,7 +39,7 @@ class Family:
 
 
 FAMILIES: tuple[Family, ...] = (
-    Family(re.compile(r"claude|anthropic"), ("top_k",), "thinking"),
+    Family(re.compile(r"claude|anthropic"), ("top_k",), "thinking", claude=claude.UNKNOWN),
     Family(re.compile(r"nova"), ("inferenceConfig", "topK"), "reasoningConfig", ("low", "medium", "high")),
     Family(re.compile(r"openai|gpt-oss"), (), "reasoning_effort", ("low", "medium", "high")),
     Family(re.compile(r"mistral"), ("top_k",)),
@@ -50,15 +50,20 @@ UNKNOWN = Family(re.compile(""), ("top_k",), "thinking", claude=claude.UNKNOWN)
 """For names that tell nothing (an inference profile's ARN): what a Claude model takes."""
 
 
-@lru_cache(maxsize=1024)
-def family_of(model: str) -> Family:
-    """The row for a model; that of Claude with what its models differ in."""
-    name = model.lower()
-    found = next((family for family in FAMILIES if family.models.search(name)), UNKNOWN)
-    if found is not FAMILIES[0]:
+def family_of(model: str, profile: claude.Profile = claude.ANTHROPIC) -> Family:
+    """The row for a model; that of Claude, and of names that tell nothing, with what its models differ in."""
+    found = _row(model.lower())
+    if found.claude is None:
         return found
-    known = claude.ANTHROPIC.for_model(name)
-    return replace(found, claude=known, system_turns=known.system_turns and known is not claude.UNKNOWN)
+    known = profile.for_model(model)
+    if known is found.claude:
+        return found
+    return replace(found, claude=known, system_turns=known.system_turns)
+
+
+@lru_cache(maxsize=1024)
+def _row(name: str) -> Family:
+    return next((family for family in FAMILIES if family.models.search(name)), UNKNOWN)
 
 
 def take_top_k(family: Family, extra: dict[str, Any]) -> int | None:

@@ -18,6 +18,7 @@ from headgate.core.errors import InvalidRequest
 from headgate.core.loss import Loss
 from headgate.core.messages import ChatRequest
 from headgate.dialects import anthropic
+from headgate.dialects.anthropic.profile import ANTHROPIC, Profile
 from headgate.dialects.anthropic.stream_decoder import DELTA_START
 from headgate.dialects.bedrock.chunks import Deltas, invoke_dialect
 from headgate.dialects.json_bodies import missing, wrong_type
@@ -72,15 +73,23 @@ def decode_request(body: bytes, *, model: str | None = None, stream: bool | None
     return replace(request, extensions={name: values for name, values in extensions.items() if values})
 
 
-def encode_request(request: ChatRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]:
+def encode_request(
+    request: ChatRequest, *, model: str | None = None, profile: Profile = ANTHROPIC
+) -> tuple[bytes, list[Loss]]:
     """The request body, and what had no place in it.
+
+    Args:
+        request: what to ask.
+        model: the upstream's name for the model, by which it is known what it takes.
+        profile: what this upstream's Claude models take.
 
     Raises:
         InvalidRequest: as `headgate.dialects.anthropic` does.
     """
     ours = request.extensions.get(NAME, {})
     others = {name: values for name, values in request.extensions.items() if name != NAME}
-    body, losses = anthropic.encode_request(replace(request, extensions=others), model=model)
+    asked = replace(request, extensions=others)
+    body, losses = anthropic.encode_request(asked, model=model, profile=profile)
     fields: dict[str, Any] = {"anthropic_version": _VERSION, **ours}
     for key, value in _OUTER.decode(body).items():
         if key in _TAKEN:

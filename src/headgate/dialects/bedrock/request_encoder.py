@@ -18,6 +18,7 @@ from headgate.core.messages import (
     ToolCall,
     ToolChoice,
 )
+from headgate.dialects.anthropic.profile import ANTHROPIC, Profile
 from headgate.dialects.anthropic.thinking import settle
 from headgate.dialects.bedrock.content_encoder import ContentEncoder, cache_point, has_tool_blocks, placed
 from headgate.dialects.bedrock.families import Family, family_of, put_reasoning, put_top_k
@@ -30,16 +31,22 @@ _METADATA = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}")
 _MAX_METADATA = 16
 
 
-def encode_request(request: ChatRequest, *, model: str | None = None) -> tuple[bytes, list[Loss]]:
+def encode_request(
+    request: ChatRequest, *, model: str | None = None, profile: Profile = ANTHROPIC
+) -> tuple[bytes, list[Loss]]:
     """The request body, and what had no place in it. The route holds the model and whether to stream.
 
     Args:
         request: what to ask.
         model: the upstream's name for the model; it tells the family (`headgate.dialects.bedrock.families`).
+        profile: what this upstream's Claude models take.
+
+    Raises:
+        InvalidRequest: no message with content, or a tool's result without its call before it.
     """
     losses: list[Loss] = []
     name = model or request.model
-    wire, extra = write_request(request, family_of(name), losses, managed=":prompt/" in name)
+    wire, extra = write_request(request, family_of(name, profile), losses, managed=":prompt/" in name)
     if extra:
         wire["additionalModelRequestFields"] = extra
     return encode(merged(wire, own(request.extensions))), losses
