@@ -35,8 +35,13 @@ def ask(model: str = "m", **more: Any) -> dict[str, Any]:
 
 
 def says(text: str) -> Script:
-    async def script(_: Seen) -> AsyncIterator[Step]:
-        yield plain(200, completion(text))
+    async def script(seen: Seen) -> AsyncIterator[Step]:
+        if seen.json.get("stream"):
+            yield SSE_HEAD + event(delta(text))
+            yield 0.01
+            yield event(delta(finish="stop")) + DONE
+        else:
+            yield plain(200, completion(text))
 
     return script
 
@@ -253,19 +258,20 @@ def test_under_load_no_call_fails(tmp_path: Path, play: Play) -> None:
     def served(calls: int) -> bool:
         return sum(len(upstream.seen) for upstream in upstreams) > calls
 
-    def call(process: Process) -> int:
+    def call(process: Process, stream: bool) -> int:
         count = 0
         with Connection(process.port, DEADLINE) as connection:
             while not done.is_set():
-                answer = connection.request("POST", CHAT, ask())
+                answer = connection.request("POST", CHAT, ask(stream=stream))
                 assert answer.status == 200, answer.body
                 assert b"from" in answer.body
+                assert not stream or answer.body.endswith(b"data: [DONE]\n\n")
                 count += 1
         return count
 
     with started(tmp_path, "serve", config) as process, ThreadPoolExecutor(4) as pool:
         process.ready()
-        callers = [pool.submit(call, process) for _ in range(4)]
+        callers = [pool.submit(call, process, stream) for stream in (False, True, False, True)]
         try:
             for number in range(1, 16):
                 seen = sum(len(upstream.seen) for upstream in upstreams)
@@ -316,6 +322,40 @@ def test_many_reloads_at_once_are_done_one_after_the_other(tmp_path: Path) -> No
         assert set(lines[1:]) <= {"reloaded: nothing has changed"}
         assert len(lines) <= 4  # who asks while one runs shares the next one
         assert request(process.port, "POST", "/models/slow/predict", [{"x": 2}]).json["predictions"] == [2]
+
+
+def test_limits_are_taken_over(tmp_path: Path) -> None:
+    models = {"m": {"backend": "scripted"}}
+    config = write_config(tmp_path, {"models": models})
+    with started(tmp_path, "serve", config) as process:
+        process.ready()
+        for server, status in (({"max_memory": "1MB"}, 503), ({}, 200), ({"max_body": "10"}, 413), ({}, 200)):
+            write_config(tmp_path, {"server": server, "models": models})
+            assert len(reloaded(process)["settings"]) == 1
+            assert request(process.port, "POST", CHAT, ask()).status == status
+
+
+def test_a_stop_does_not_wait_for_a_reload(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import pathlib, threading\n"
+        "pathlib.Path('loading').touch()\n"
+        "threading.Event().wait(3)\n"
+        "def predict(x: float) -> float:\n    return x\n"
+    )
+    config = write_config(tmp_path, {"models": {"m": {"backend": "scripted"}}})
+    with started(tmp_path, "serve", config) as process, ThreadPoolExecutor(1) as pool:
+        process.ready()
+        write_config(tmp_path, {"models": {"slow": {"python": "slow:predict"}}})
+        asked = pool.submit(reload, process)
+        until(lambda: (tmp_path / "loading").exists())
+        assert request(process.port, "POST", CHAT, ask()).status == 200
+        assert request(process.port, "GET", "/readyz").status == 200
+        process.signal(signal.SIGHUP)
+        process.signal(signal.SIGTERM)
+        process.logged("draining")
+        assert process.wait() == 0
+        assert asked.result().status in (200, 503)
+        assert "Traceback" not in process.stderr
 
 
 def test_a_removed_model_is_gone_from_every_list(tmp_path: Path) -> None:

@@ -141,8 +141,8 @@ class Gateway:
         held = self._by_key.get(name, 0)
         if held * len(self._by_key) > self.max_in_flight:
             raise Overloaded(
-                f"The server is nearly full, and the key {name!r} has {held} requests under way, more than its"
-                " share; try again later",
+                f"The server is nearly full, and the key {name!r} has {held} requests under way, more than"
+                " its share; try again later",
                 retry_after=1.0,
             )
 

@@ -115,21 +115,24 @@ class Reloader:
             check_exposure(server.host, keyed=bool(server.keys), allow_no_keys=server.allow_no_keys)
         if settings.server.max_memory is not None:
             MemoryGuard(settings.server.max_memory).look()
-        standing = Standing(gateway.settings, gateway.router, gateway.failed)
-        # Making backends may import their modules, which takes too long for the event loop.
-        built = await asyncio.to_thread(
-            make_routes, settings, self._registry, gateway.pools, offline=self._offline, standing=standing
-        )
+        # Comparing takes time where there are many targets, and making backends may import their modules.
+        built = await asyncio.to_thread(self._build, settings)
         try:
             router = await self._started(built)
+            changed = await asyncio.to_thread(changes, gateway.settings, said, built.broken)
         except BaseException:
             await asyncio.shield(close_all(built.fresh))
             raise
-        changed = changes(gateway.settings, said, built.broken)
         self._swap(settings, router, built)
         serving = {id(target.backend) for target in router.targets}
         await close_all(backend for backend in built.fresh if id(backend) not in serving)
         return changed
+
+    def _build(self, settings: Settings) -> Built:
+        """Runs on a thread: it reads what serves, which nobody but a reload changes."""
+        gateway = self._gateway
+        standing = Standing(gateway.settings, gateway.router, gateway.failed)
+        return make_routes(settings, self._registry, gateway.pools, offline=self._offline, standing=standing)
 
     async def _started(self, built: Built) -> Router:
         """The routes that serve, once their new backends have started; what can't is added to `broken`."""

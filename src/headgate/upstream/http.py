@@ -469,10 +469,6 @@ class Connection(asyncio.Protocol):
         self._keep_alive = self._parser.should_keep_alive()  # llhttp forgets it after this callback
 
     @override
-    def eof_received(self) -> bool:
-        return False
-
-    @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
         exchange, self.exchange = self.exchange, None
