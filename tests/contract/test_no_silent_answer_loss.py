@@ -7,6 +7,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TypeAlias
 
 import pytest
@@ -33,6 +34,7 @@ from headgate.core.result import ChatResult, Choice
 from headgate.dialects.sealed import unseal
 from tests.support.answer_table import (
     BY_NAME,
+    CALLERS,
     NAMES,
     OPTIONS,
     Ending,
@@ -52,7 +54,7 @@ GIVEN = settings(max_examples=40, deadline=None, database=None, suppress_health_
 Fact: TypeAlias = tuple[object, ...]
 
 vendors = pytest.mark.parametrize("vendor", [pytest.param(BY_NAME[name], id=name) for name in NAMES])
-callers = pytest.mark.parametrize("caller", NAMES)
+callers = pytest.mark.parametrize("caller", CALLERS)
 streams = pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 
 
@@ -222,7 +224,8 @@ def _of_part(part: Part) -> Iterator[tuple[Fact, str]]:
             if part.signature or part.data:
                 yield ("opaque", _unsealed(part)), ".signature"
         case ToolCall():
-            yield ("call", part.id, part.name, part.kind, _canonical(part.arguments)), ""
+            yield ("call", part.name, part.kind, _canonical(part.arguments)), ""
+            yield ("id of a call", part.id), ".id"
         case Opaque():
             yield ("opaque block", part.dialect, json.dumps(part.value)), ""
     if not isinstance(part, Opaque) and part.extensions.get("elsewhere"):
@@ -300,9 +303,12 @@ def told_to(caller: str, result: ChatResult, stream: bool) -> tuple[ChatResult, 
     """What a caller reads in an answer that it gets, and the losses."""
     if stream:
         body, losses = streamed_to(caller, unfold(result))
-    else:
-        body, losses = codec(caller).encode_result(result, OPTIONS)
-    return reread(caller, body, stream), losses
+        return reread(caller, body, stream), losses
+    body, losses = codec(caller).encode_result(result, OPTIONS)
+    read, head = reread(caller, body, stream), codec(caller).usage_headers
+    if read.usage is None and head is not None and result.usage is not None:
+        read = replace(read, usage=head.read(head.write(result.usage)))
+    return read, losses
 
 
 def told_by(upstream: str, result: ChatResult, stream: bool) -> tuple[ChatResult, list[ChatEvent]]:

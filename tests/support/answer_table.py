@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
+from headgate.core.backend import RawHeaders
 from headgate.core.errors import HeadgateError
 from headgate.core.events import ChatEvent, Failed, Stop
 from headgate.core.fold import fold
@@ -39,6 +40,17 @@ VENDORS: Sequence[Vendor] = (
     openai_completions.VENDOR,
 )
 NAMES = [vendor.dialect for vendor in VENDORS]
+FORMS = (
+    "invoke_anthropic",
+    "invoke_nova",
+    "invoke_chat",
+    "invoke_cohere",
+    "invoke_titan",
+    "invoke_llama",
+    "invoke_mistral",
+)
+"""Of InvokeModel's bodies: its callers are told of any upstream's answer."""
+CALLERS = [*NAMES, *FORMS]
 BY_NAME = {vendor.dialect: vendor for vendor in VENDORS}
 OPTIONS = AnswerOptions(include_usage=True, created=1, model="m", now=lambda: 2)
 """As the server's lanes have them: the model's name is the caller's own, the time the gateway's."""
@@ -87,6 +99,13 @@ def told(caller: str, vendor: Vendor, body: Body, stream: bool) -> tuple[bytes, 
     return _told(caller, vendor.dialect, wire(vendor, body, stream), stream)
 
 
+def told_in_head(caller: str, vendor: Vendor, body: Body, stream: bool) -> RawHeaders:
+    """What a caller gets of a whole answer beside its body: in header fields."""
+    fields = codec(caller).usage_headers
+    usage = None if stream else answer_of(vendor, body, stream).usage
+    return fields.write(usage) if fields is not None and usage is not None else []
+
+
 def wire(vendor: Vendor, body: Body, stream: bool) -> bytes:
     return vendor.streamed(body) if stream else json.dumps(body).encode()
 
@@ -105,6 +124,9 @@ def cell(caller: str, vendor: Vendor, sample: Sample, stream: bool) -> Cell | No
     same = body == bare or (stream and reread(caller, body, stream) == reread(caller, bare, stream))
     if same and not new and sample.within is not None:
         new = [loss for loss in known if sample.within in loss.path]
+    if not new and same:
+        heads = [told_in_head(caller, vendor, each, stream) for each in (sample.told, sample.without)]
+        same = heads[0] == heads[1]
     if new:
         return Cell("lost" if same else "changed", tuple(dict.fromkeys(loss.reason for loss in new)))
     if same:
@@ -118,7 +140,7 @@ def vanished() -> Iterator[str]:
     """Fields that are gone without a word."""
     for vendor in VENDORS:
         for name, sample in vendor.samples():
-            for caller in NAMES:
+            for caller in CALLERS:
                 for stream in (False, True):
                     found = cell(caller, vendor, sample, stream)
                     if found is not None and found.word == "vanished":
@@ -221,13 +243,14 @@ where the page and the code differ.
 
 Losses of a whole answer go to the header `x-headgate-loss` and the log, those of a stream to the log. Where
 caller and upstream speak the same dialect, bytes pass through, and what these tables say of that pair holds
-only for the few answers that are translated all the same.
+only for the few answers that are translated all the same. A whole answer of InvokeModel tells its usage in
+header fields too (`x-amzn-bedrock-input-token-count` and the like): of some forms only there.
 """
 
 
 def page() -> str:
     blocks = [HEAD, "## Fields, by the caller's dialect\n"]
-    blocks += [_table(caller) for caller in NAMES]
+    blocks += [_table(caller) for caller in CALLERS]
     blocks += ["## Why an answer ended\n", ENDINGS]
     blocks += [_endings(vendor) for vendor in VENDORS]
     blocks.append("## Fields that only one dialect has\n")
@@ -269,11 +292,11 @@ def _own(vendor: Vendor) -> str:
     notes: dict[str, int] = {}
     lines = [
         f"### Answers of `{vendor.dialect}`\n",
-        f"| Field | {' | '.join(f'`{name}`' for name in NAMES)} |",
-        "|---|" + "---|" * len(NAMES),
+        f"| Field | {' | '.join(f'`{name}`' for name in CALLERS)} |",
+        "|---|" + "---|" * len(CALLERS),
     ]
     for name, sample in vendor.own.items():
-        cells = [_shown(caller, vendor, sample, notes) for caller in NAMES]
+        cells = [_shown(caller, vendor, sample, notes) for caller in CALLERS]
         lines.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join([*lines, "", *_notes(notes)]) + "\n"
 
@@ -305,11 +328,11 @@ that the dialect has, and says less; a loss names the upstream's.
 def _endings(vendor: Vendor) -> str:
     lines = [
         f"### Words of `{vendor.dialect}`\n",
-        f"| Word | {' | '.join(f'`{name}`' for name in NAMES)} |",
-        "|---|" + "---|" * len(NAMES),
+        f"| Word | {' | '.join(f'`{name}`' for name in CALLERS)} |",
+        "|---|" + "---|" * len(CALLERS),
     ]
     for word, body in vendor.words.items():
-        cells = [_ended(caller, vendor, body) for caller in NAMES]
+        cells = [_ended(caller, vendor, body) for caller in CALLERS]
         lines.append(f"| `{word}` | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

@@ -102,6 +102,14 @@ class Observer(Protocol):
     def end(self) -> None: ...
 
 
+@record(frozen=True, slots=True)
+class UsageHeaders:
+    """How the usage of a whole answer is told in header fields. `read` gives None where it is not."""
+
+    read: Callable[[RawHeaders], Usage | None]
+    write: Callable[[Usage], RawHeaders]
+
+
 class UsageStripper(Protocol):
     """One for each stream. Bytes of the upstream's stream in, the caller's out; whole events only."""
 
@@ -154,6 +162,7 @@ class Dialect:
     """Header fields that a request in this dialect needs, unless the caller sent its own."""
     model_in_body: bool = True
     """False: the route names the model (and says whether the answer streams), the body does not."""
+    usage_headers: UsageHeaders | None = None
 
 
 @record(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ MAX_LOSSES = 50
 """Losses that a header or a log line lists; it says how many more there are."""
 
 KEPT_HEADERS = frozenset({b"content-type", b"content-language"})
-KEPT_PREFIXES = (b"x-ratelimit-", b"openai-", b"anthropic-")
+KEPT_PREFIXES = (b"x-ratelimit-", b"openai-", b"anthropic-", b"x-amzn-bedrock-")
 
 
 class Relay:
@@ -323,11 +323,19 @@ class Relay:
         kept = [
             field for field in trial.head if field[0] in KEPT_HEADERS or field[0].startswith(KEPT_PREFIXES)
         ]
+        kept += self._usage_headers(trial, {name for name, _ in kept})
         kept += self._own_headers(trial)
         if trial.lane is not None and trial.lane.losses:
             self._log_losses(trial.lane.losses)
             kept.append((b"x-headgate-loss", self._report_losses(trial.lane.losses)))
         return kept
+
+    def _usage_headers(self, trial: Trial, told: set[bytes]) -> list[tuple[bytes, bytes]]:
+        """Of a whole answer, where the caller's dialect has such fields; the upstream's own come first."""
+        fields, lane = self._intake.dialect.usage_headers, trial.lane
+        if fields is None or trial.streams or lane is None or lane.usage is None:
+            return []
+        return [field for field in fields.write(lane.usage) if field[0] not in told]
 
     def _own_headers(self, trial: Trial | None) -> list[tuple[bytes, bytes]]:
         call = self._intake.call

@@ -153,6 +153,8 @@ def test_text_from_any_upstream(boto3: Any, far: Far, form: Form, stream: bool) 
     else:
         told, headers = whole(boto3, model, form.body)
         assert form.text(told) == HELLO.text
+        counts = [int(headers[f"x-amzn-bedrock-{kind}-token-count"]) for kind in ("input", "output")]
+        assert counts == [INPUT_TOKENS, OUTPUT_TOKENS]
         assert not {path for path in losses_in(headers) if not path.startswith("choices")}
     asked = far.last().json
     system = far.vendor.system(asked)

@@ -259,8 +259,8 @@ def test_calls_and_citations_of_an_answer() -> None:
     citation = Citation("document", start=0, end=4, extensions={"invoke_cohere": CITED})
     assert whole.choices[0].parts == (
         Text("Mild", (citation,)),
-        ToolCall("call_g1_0", "weather", '{"city":"Paris"}'),
-        ToolCall("call_g1_1", "weather", '{"city":"Oslo"}'),
+        ToolCall("call_g1_0", "weather", '{"city":"Paris"}', extensions={"invoke_cohere": {}}),
+        ToolCall("call_g1_1", "weather", '{"city":"Oslo"}', extensions={"invoke_cohere": {}}),
     )
     assert whole.choices[0].stop.reason == "tool_calls"
     body, losses = COHERE.encode_result(whole, AnswerOptions())

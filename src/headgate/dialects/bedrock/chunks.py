@@ -29,6 +29,7 @@ from headgate.dialects.bedrock.errors import (
     exception_from_event,
     stream_error_type,
 )
+from headgate.dialects.bedrock.usage_headers import USAGE_HEADERS
 from headgate.dialects.bedrock.wire_events import FrameReader, WireEvent, event_headers, whole_frame
 from headgate.dialects.dialect import (
     AnswerOptions,
@@ -261,4 +262,5 @@ def invoke_dialect(
         decode_error=decode_error,
         observer=observing,
         model_in_body=False,
+        usage_headers=USAGE_HEADERS,
     )

@@ -183,7 +183,8 @@ class _Answer:
         identity = self._id or uuid.uuid4().hex
         for number, (name, arguments) in enumerate(self._calls):
             index = self._parts + number
-            self.events.append(PartStarted(index, ToolCall(f"call_{identity}_{number}", name, "")))
+            call = ToolCall(f"call_{identity}_{number}", name, "", extensions={NAME: {}})  # of a made id
+            self.events.append(PartStarted(index, call))
             self.events += [PartDelta(index, arguments, field="arguments"), PartEnded(index)]
         usage = _usage(whole)
         if usage is not None:

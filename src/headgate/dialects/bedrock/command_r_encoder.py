@@ -7,6 +7,7 @@ and "Chat with streaming" (v1).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, assert_never
 
 import msgspec
@@ -29,7 +30,7 @@ from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Part, Refusal, Text, ToolCall
 from headgate.core.result import ChatResult
 from headgate.dialects import sse
-from headgate.dialects.answer_losses import note, note_all, note_sequence, note_stop
+from headgate.dialects.answer_losses import FREE_FORM, note, note_all, note_sequence, note_stop
 from headgate.dialects.bedrock.command_r_answers import stop_from_word
 from headgate.dialects.bedrock.command_r_requests import NAME
 from headgate.dialects.bedrock.errors import encode_error_body, stream_error_type
@@ -69,10 +70,9 @@ def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, li
             if isinstance(part, ToolCall):
                 calls.append(_written(part, where, losses))
             elif isinstance(part, Text | Refusal):
-                told = len(text)
                 text += part.text
                 for citation in part.citations if isinstance(part, Text) else ():
-                    citations += _cited(citation, part.text, told, where, losses)
+                    citations += _cited(citation, text, where, losses)
         if choice.logprobs is not None:
             losses.append(Loss(f"{path}.logprobs", "the dialect has no log probabilities"))
     usage = result.usage or Usage()
@@ -113,6 +113,10 @@ def _loss_of(part: Part, path: str) -> Loss | None:
 
 
 def _written(part: ToolCall, path: str, losses: list[Loss]) -> dict[str, Any]:
+    if NAME not in part.extensions:
+        _lose(losses, Loss(f"{path}.id", "calls have no ids in the dialect"))
+    if part.kind != "function":
+        _lose(losses, Loss(path, FREE_FORM))
     try:
         parameters = msgspec.json.decode(part.arguments or "{}")
     except (ValueError, RecursionError):
@@ -123,8 +127,8 @@ def _written(part: ToolCall, path: str, losses: list[Loss]) -> dict[str, Any]:
     return {"name": part.name, "parameters": parameters}
 
 
-def _cited(citation: Citation, text: str, told: int, path: str, losses: list[Loss]) -> list[dict[str, Any]]:
-    """Cohere's own form whole; of another a place in the answer, which begins with `told` characters more."""
+def _cited(citation: Citation, text: str, path: str, losses: list[Loss]) -> list[dict[str, Any]]:
+    """Cohere's own form whole; of another its place in the answer's text."""
     if (own := citation.extensions.get(NAME)) is not None:
         return [dict(own)]
     if citation.start is None or citation.end is None:
@@ -134,7 +138,7 @@ def _cited(citation: Citation, text: str, told: int, path: str, losses: list[Los
         if getattr(citation, name) is not None:
             _lose(losses, Loss(f"{path}.citations.{name}", "citations of the dialect have no such field"))
     start, end = citation.start, citation.end
-    return [{"start": told + start, "end": told + end, "text": text[start:end], "document_ids": []}]
+    return [{"start": start, "end": end, "text": text[start:end], "document_ids": []}]
 
 
 def _lose(losses: list[Loss], loss: Loss | None) -> None:
@@ -157,7 +161,6 @@ class StreamEncoder:
         self._parts: dict[int, Part] = {}
         self._told: list[str] = []
         self._length = 0
-        self._starts: dict[int, int] = {}
         self._rests_on: dict[int, list[Citation]] = {}
         self._arguments: dict[int, list[str]] = {}
         self._citations: list[dict[str, Any]] = []
@@ -207,7 +210,6 @@ class StreamEncoder:
         if not isinstance(part, Text | Refusal):
             return b""
         self._parts[event.index] = part
-        self._starts[event.index] = self._length
         if isinstance(part, Text) and part.citations:
             self._rests_on[event.index] = list(part.citations)
         return self._say(part.text) if part.text else b""
@@ -228,11 +230,11 @@ class StreamEncoder:
         return b'data: {"is_finished":false,"event_type":"text-generation","text":%b}\n\n' % _json(text)
 
     def _cite(self, index: int) -> bytes:
-        citations, start = self._rests_on.pop(index, []), self._starts.get(index)
-        if not citations or start is None:
+        citations = self._rests_on.pop(index, [])
+        if not citations:
             return b""
-        text, path = "".join(self._told)[start:], f"choices[0].parts[{index}]"
-        found = [each for one in citations for each in _cited(one, text, start, path, self.losses)]
+        text, path = "".join(self._told), f"choices[0].parts[{index}]"
+        found = [each for one in citations for each in _cited(one, text, path, self.losses)]
         self._citations += found
         return self._event("citation-generation", {"citations": found}) if found else b""
 
@@ -241,7 +243,7 @@ class StreamEncoder:
         self._extra |= dict(event.extensions.get(NAME, {}))
         calls = [
             _written(
-                ToolCall(part.id, part.name, "".join(self._arguments[index])),
+                replace(part, arguments="".join(self._arguments[index])),
                 f"choices[0].parts[{index}]",
                 self.losses,
             )

@@ -2,7 +2,8 @@
 
 The route holds the model and whether to stream. Mistral says `any` where others say `required`, and in its
 answers `stop_reason` for `finish_reason` and, in a stream, `message` for `delta`: both names are read and
-written. Parts and vendor fields are those of the dialect `openai_chat`; usage of a stream is Bedrock's count.
+written. Parts and vendor fields are those of the dialect `openai_chat`. A stream's usage stands in its last
+chunk, beside Bedrock's count.
 
 Source: Amazon Bedrock user guide, "Mistral AI chat completion", "Mistral AI Large (24.07)", "OpenAI models".
 """
@@ -37,7 +38,7 @@ from headgate.dialects.bedrock.heard import (
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.json_bodies import decode_object, encode
 from headgate.dialects.openai_chat.profile import COMPATIBLE, MISTRAL, Profile
-from headgate.dialects.openai_usage import usage_from_wire
+from headgate.dialects.openai_usage import usage_from_wire, usage_to_wire
 
 NAME = "invoke_chat"
 
@@ -189,7 +190,7 @@ class StreamDecoder(openai_chat.StreamDecoder):
 
 
 class StreamEncoder(openai_chat.StreamEncoder):
-    """OpenAI's, with Mistral's names beside its own, and Bedrock's count of tokens at the end."""
+    """OpenAI's, with Mistral's names beside its own; at the end the usage, and Bedrock's count of tokens."""
 
     def __init__(self, options: AnswerOptions) -> None:
         super().__init__(replace(options, include_usage=False))
@@ -223,7 +224,10 @@ class StreamEncoder(openai_chat.StreamEncoder):
 
     @override
     def _finish(self, event: Finished) -> bytes:
-        self._tail = b',"%b":%b}\n\n' % (METRICS.encode(), _json(metrics_of(self._usage)))
+        self._take_fields(event.extensions)
+        usage = usage_to_wire(self._usage, self._usage_rest)
+        counts = (_json(usage), METRICS.encode(), _json(metrics_of(self._usage)))
+        self._tail = b',"usage":%b,"%b":%b}\n\n' % counts
         return super()._finish(event)
 
 

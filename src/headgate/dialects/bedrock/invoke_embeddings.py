@@ -22,6 +22,7 @@ from headgate.dialects import cohere
 from headgate.dialects.bedrock.chunks import invoke_path
 from headgate.dialects.bedrock.errors import decode_error, encode_error
 from headgate.dialects.bedrock.heard import counted, error_within
+from headgate.dialects.bedrock.usage_headers import USAGE_HEADERS
 from headgate.dialects.dialect import EmbedDialect
 from headgate.dialects.json_bodies import Fields, decode_object, encode, missing, wrong_value
 from headgate.dialects.openai_embeddings import floats, foreign_losses, vector_from_wire
@@ -239,6 +240,7 @@ INVOKE_TITAN_EMBED = EmbedDialect(
     decode_error=decode_error,
     observer=lambda stream, content_type: TitanObserver(),
     model_in_body=False,
+    usage_headers=USAGE_HEADERS,
 )
 INVOKE_COHERE_EMBED = EmbedDialect(
     name=COHERE,
@@ -252,4 +254,5 @@ INVOKE_COHERE_EMBED = EmbedDialect(
     decode_error=decode_error,
     observer=observer,
     model_in_body=False,
+    usage_headers=USAGE_HEADERS,
 )

@@ -29,6 +29,7 @@ class PassThrough:
         "_exchange",
         "_filter",
         "_framing",
+        "_head_usage",
         "_held",
         "_intake",
         "_kind",
@@ -53,6 +54,7 @@ class PassThrough:
         self._held: list[bytes] = []  # what came before anything was passed on
         self._last = b""
         self._receiver = receiver
+        self._head_usage: Usage | None = None
         self._observer: Observer | None = None  # until the head says what it is to read
         self._peek: Peek | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -74,7 +76,8 @@ class PassThrough:
 
     @property
     def usage(self) -> Usage | None:
-        return self._observer.usage if self._observer is not None else None
+        read = self._observer.usage if self._observer is not None else None
+        return read or self._head_usage
 
     @property
     def finish_reason(self) -> str | None:
@@ -131,6 +134,8 @@ class PassThrough:
         self._status = status
         self._kind = content_type(headers)
         self._observer = self._dialect.observer(self._stream, self._kind)
+        if self._dialect.usage_headers is not None:
+            self._head_usage = self._dialect.usage_headers.read(headers)
         if status >= 300:
             self._filter = None
         elif self._stream and isinstance(self._dialect, ChatDialect):

@@ -44,6 +44,7 @@ class _Translated:
         self._upstream = upstream
         self._receiver = receiver
         self._status = 0
+        self._head_usage: Usage | None = None
         try:
             body, lost = wire.encode(_metered(intake.request))
         except InvalidRequest as refused:
@@ -82,6 +83,8 @@ class _Translated:
 
     def on_head(self, status: int, headers: RawHeaders) -> None:
         self._status = status
+        if self._upstream.usage_headers is not None:
+            self._head_usage = self._upstream.usage_headers.read(headers)
         if status >= 300:
             self._receiver.on_head(status, headers)
 
@@ -214,6 +217,7 @@ class TranslatedChat(_Translated):
         try:
             result = self._chat.decode_result(b"".join(self._parts))
             result = result if result.id else replace(result, id=self._id)
+            result = result if result.usage else replace(result, usage=self._head_usage)
             if self._stream:
                 kind = self._caller.stream_types[self._options.framing].encode("ascii")
                 body = b"".join([self._encoder.encode(event) for event in unfold(result)])
@@ -281,8 +285,10 @@ class TranslatedResult(_Translated):
         if isinstance(caller, EmbedDialect):
             assert isinstance(upstream, EmbedDialect)
             assert isinstance(request, EmbedRequest)
-            vectors = replace(upstream.decode_result(body), model=request.model)
-            self.usage = vectors.usage
+            vectors = upstream.decode_result(body)
+            usage = (self._head_usage or Usage()).merged(vectors.usage)
+            vectors = replace(vectors, model=request.model, usage=usage)
+            self.usage = usage
             note_fields(vectors.extensions, caller.name, self.losses)
             return caller.encode_result(request, vectors)
         if isinstance(caller, RerankDialect):
