@@ -68,10 +68,7 @@ class Connection:
         """The next answer, whole."""
         status, headers = self.head()
         if headers.get("transfer-encoding") == "chunked":
-            parts = []
-            while (part := self.chunk()) is not None:
-                parts.append(part)
-            return Answer(status, headers, b"".join(parts))
+            return Answer(status, headers, self.body())
         return Answer(status, headers, self.exactly(int(headers.get("content-length", 0))))
 
     def head(self) -> tuple[int, dict[str, str]]:
@@ -84,6 +81,13 @@ class Connection:
         size = int(self._until(b"\r\n"), 16)
         data = self.exactly(size + 2)[:-2]
         return data if size else None
+
+    def body(self) -> bytes:
+        """The rest of a chunked answer whose head was read."""
+        parts = []
+        while (part := self.chunk()) is not None:
+            parts.append(part)
+        return b"".join(parts)
 
     def closed(self) -> bool:
         """Has the server closed, with nothing more to read? Waits for the socket's timeout at most."""

@@ -120,7 +120,9 @@ class AsgiClient:
                 self._queued -= len(message.get("body", b""))
             if self.relay is not None and self._queued <= self.HIGH_WATER // 2:
                 self.relay.resume()
-            if self._ended and not self._queue:
+            if self._queue:  # what resumed wrote at once
+                continue
+            if self._ended:
                 break
             self._more.clear()
             await self._more.wait()

@@ -7,6 +7,7 @@ import logging
 import re
 import secrets
 from collections import OrderedDict
+from collections.abc import Iterator
 from time import monotonic
 
 from headgate.core.call import Principal
@@ -55,6 +56,9 @@ class StreamBook:
 
     def __len__(self) -> int:
         return len(self._streams)
+
+    def __iter__(self) -> Iterator[KeptStream]:
+        return iter(list(self._streams.values()))
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -154,12 +158,12 @@ class StreamBook:
     def leave_unattended(self) -> None:
         """Nobody can come back any more: what nobody listens to ends, but for other processes' listeners."""
         if self.archive is None:
-            for stream in list(self._streams.values()):
+            for stream in self:
                 stream.give_up()
 
     async def close(self) -> None:
         """Forget all; those of a shared store stay there. Every call must have ended."""
-        for stream in list(self._streams.values()):
+        for stream in self:
             if not stream.done:
                 stream.abort()
         if self.archive is not None:

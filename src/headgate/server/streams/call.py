@@ -73,6 +73,7 @@ class ResumableCall:
             self.begin(status, headers, body)
             self.end()
         else:
+            self._source = None
             self._client.respond(status, headers, body)
 
     def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]], data: bytes) -> None:
@@ -97,12 +98,14 @@ class ResumableCall:
             self._client.write(data)
 
     def end(self) -> None:
+        self._source = None  # which holds this: without the circle both are freed at once
         if self.stream is not None:
             self.stream.end()
         elif self._client is not None:
             self._client.end()
 
     def abort(self) -> None:
+        self._source = None
         if self.stream is not None:
             self.stream.abort()
         elif self._client is not None:
@@ -126,8 +129,10 @@ class ResumableCall:
         """The caller has left; what has begun goes on for a while."""
         if self._listener is not None:
             self._listener.cancel()
-        elif self._source is not None:
+            self._listener = None
+        elif self.stream is None and self._source is not None:
             self._source.cancel()
+            self._source = self._client = None
 
     def abandon(self, error: HeadgateError) -> None:
         if self._source is not None:

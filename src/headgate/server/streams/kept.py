@@ -241,6 +241,8 @@ class KeptStream:
         data = self._batch(listener)
         client.begin(200, headers, data)
         self.pump(listener)
+        if self.held > self.head.resume.buffer and not self.done:
+            self._drop_oldest(True)
         self.balance()
         return listener
 
@@ -329,10 +331,9 @@ class KeptStream:
             self._start(self.head.resume.grace, self._alone)
 
     def give_up(self) -> None:
-        """Nobody listens."""
+        """Nobody listens, and nobody will."""
         if not self.done and not self._listeners:
-            grace = self.head.resume.grace
-            self.stop(Cancelled(f"Nobody listened to the stream for {grace:g} s", code="stream_abandoned"))
+            self.stop(Cancelled("Nobody listened to the stream any more", code="stream_abandoned"))
 
     def _alone(self) -> None:
         self._timer = None

@@ -65,10 +65,12 @@ class EventSplitter:
         return self._take([rest]) if rest.strip(b"\r\n") else []
 
     def _feed(self, data: bytes) -> list[bytes]:
-        if self._after_cr and data.startswith(b"\n"):
-            data = data[1:]
         if not data:
             return []
+        if self._after_cr:
+            self._after_cr = False
+            if not self._held:  # the CR ended an event: this is the rest of that
+                data = data.removeprefix(b"\n")
         if self._fresh:
             data = self._without_bom(data)
         self._after_cr = data.endswith(b"\r")
