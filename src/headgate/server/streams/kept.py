@@ -76,7 +76,7 @@ def expired(first: int, last: int) -> InvalidRequest:
 class Listener:
     """Somebody whom a stream is written to: the call, as its client sees it."""
 
-    __slots__ = ("client", "full", "passed", "position", "stream")
+    __slots__ = ("attached", "client", "full", "passed", "position", "stream")
 
     def __init__(self, stream: KeptStream, client: Client, position: int, passed: int) -> None:
         self.stream = stream
@@ -86,14 +86,15 @@ class Listener:
         self.passed = passed
         """Bytes of the stream before that."""
         self.full = False
+        self.attached = True
 
     def pause(self) -> None:
-        if not self.full:
+        if not self.full and self.attached:
             self.full = True
             self.stream.balance()
 
     def resume(self) -> None:
-        if self.full:
+        if self.full and self.attached:
             self.full = False
             self.stream.pump(self)
             self.stream.balance()
@@ -184,6 +185,7 @@ class KeptStream:
             return
         data = new[0] if len(new) == 1 else b"".join(new)
         size = len(data)
+        start = self.last + 1
         self._events += new
         self._total += size
         cost = size + OVERHEAD * len(new)
@@ -193,15 +195,15 @@ class KeptStream:
             if listener.full:
                 waiting = True
                 continue
+            if listener.position != start:  # it has some of them from elsewhere
+                self.pump(listener)
+                continue
             listener.position += len(new)
             listener.passed += size
             listener.client.write(data + comments if comments else data)
-        roomy = self._shelf.weigh(self, cost)
-        if self.held > self.head.resume.buffer or not roomy:
-            self._cramped = not roomy
-            self._drop_oldest(roomy)
-            waiting = True
-        if waiting:
+        if not self._shelf.weigh(self, cost):
+            waiting = self._cramped = True
+        if waiting or self.held > self.head.resume.buffer:
             self.balance()
 
     def end(self) -> None:
@@ -241,15 +243,13 @@ class KeptStream:
         data = self._batch(listener)
         client.begin(200, headers, data)
         self.pump(listener)
-        if self.held > self.head.resume.buffer and not self.done:
-            self._drop_oldest(True)
         self.balance()
         return listener
 
     def leave(self, listener: Listener) -> None:
-        if listener not in self._listeners:
+        if not listener.attached:
             return
-        self._listeners.remove(listener)
+        self._detach(listener)
         if not self.done:
             if not self._listeners:
                 self._start(self.head.resume.grace, self._alone)
@@ -257,14 +257,21 @@ class KeptStream:
 
     def pump(self, listener: Listener) -> None:
         """Write what `listener` has room for."""
-        while not listener.full and listener.position <= self.last:
+        while not listener.full and listener.attached and listener.position <= self.last:
             listener.client.write(self._batch(listener))
-        if self.done and listener.position > self.last and listener in self._listeners:
-            self._listeners.remove(listener)
+        if listener.position <= self.last:
+            return
+        listener.passed = self._total
+        if self.done and listener.attached:
+            self._detach(listener)
             if self.broken:
                 listener.client.abort()
             else:
                 listener.client.end()
+
+    def _detach(self, listener: Listener) -> None:
+        listener.attached = False
+        self._listeners.remove(listener)
 
     def _batch(self, listener: Listener) -> bytes:
         start = stop = listener.position - self.first
@@ -285,8 +292,10 @@ class KeptStream:
             return
         limit = self.head.resume.buffer
         if self._listeners:
+            if self.held > limit or self._cramped:
+                self._drop_oldest(limit)
             unread = self._total - max(each.passed for each in self._listeners)
-            hold = all(each.full for each in self._listeners) and unread >= min(HIGH_WATER, limit)
+            hold = unread >= min(HIGH_WATER, limit) and all(each.full for each in self._listeners)
         else:
             hold = self.held >= limit or self._cramped
         if hold != self._held_up:
@@ -317,8 +326,8 @@ class KeptStream:
 
     def release(self) -> None:
         """Hold nothing any longer; who listens still is cut off. It must have ended."""
-        listeners, self._listeners = self._listeners, []
-        for listener in listeners:
+        for listener in tuple(self._listeners):
+            self._detach(listener)
             listener.client.abort()
         self._stop_timer()
         self._shelf.weigh(self, -self.held)
@@ -357,22 +366,20 @@ class KeptStream:
 
     # Room.
 
-    def _drop_oldest(self, roomy: bool) -> None:
+    def _drop_oldest(self, limit: int) -> None:
         """Too much is held: the oldest events go, as far as nobody is waiting for them.
 
         Who is full and behind is cut off where another listener has room: a dead connection must not hold up
         the one that came in its place.
         """
-        listeners = self._listeners
-        if not listeners:
-            return
-        limit = self.head.resume.buffer
-        wanted = self._oldest(self.held - limit + limit // 16 if roomy else self.held // 2)
-        if any(not each.full for each in listeners):
-            for listener in [each for each in listeners if each.position <= wanted]:
-                listeners.remove(listener)
+        size = self.held - limit + limit // 16
+        wanted = self._oldest(max(size, self.held // 2) if self._cramped else size)
+        self._cramped = False
+        if any(not each.full for each in self._listeners):
+            for listener in [each for each in self._listeners if each.position <= wanted]:
+                self._detach(listener)
                 listener.client.abort()
-        self._drop(min([wanted, *(each.position - 1 for each in listeners)]))
+        self._drop(min([wanted, *(each.position - 1 for each in self._listeners)]))
 
     def _oldest(self, size: int) -> int:
         """The number of the event with which `size` bytes of the oldest are reached."""
