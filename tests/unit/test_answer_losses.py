@@ -21,6 +21,7 @@ from headgate.core.loss import Loss
 from headgate.core.messages import Citation, Opaque, Part, Reasoning, Text, ToolCall
 from headgate.core.result import ChatResult, Choice
 from headgate.dialects.answer_losses import MAX_NOTED, note, note_all, note_citation, note_sequence, note_stop
+from tests.support.answer_table import BY_NAME, told
 
 
 def noted(*events: Any, caller: str = "openai_chat", keeps_thoughts: bool = False) -> list[str]:
@@ -131,3 +132,16 @@ def test_a_whole_answer_is_noted_as_its_events_would_be_and_within_bounds() -> N
     assert losses == [Loss("content[0].partMetadata", "only gemini has this field")]
     note(Started("i", "m", 1, {"elsewhere": many}), "anthropic", losses)
     assert len(losses) == MAX_NOTED
+
+
+@pytest.mark.parametrize(("upstream", "caller"), [("chat", "responses"), ("responses", "chat")])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_the_tier_that_served_it_is_told_across_openais_dialects(
+    upstream: str, caller: str, stream: bool
+) -> None:
+    vendor = BY_NAME[f"openai_{upstream}"]
+    body, losses = told(f"openai_{caller}", vendor, vendor.common["service tier"].told, stream)
+    assert b'"service_tier":"flex"' in body
+    assert not [loss for loss in losses if "service_tier" in loss.path]
+    _, losses = told("anthropic", vendor, vendor.common["service tier"].told, stream)
+    assert Loss("service_tier", "only openai has this field") in losses

@@ -73,7 +73,6 @@ def test_a_rich_stream_folds_to_the_whole_answer() -> None:
     extra: Any = {
         "prompt_filter_results": [{"prompt_index": 0}],
         "system_fingerprint": "fp",
-        "service_tier": "flex",
         "choices": {"1": {"content_filter_results": {"hate": {"filtered": False}}}},
     }
     assert fold(decode(RICH)) == ChatResult(
@@ -94,7 +93,7 @@ def test_a_rich_stream_folds_to_the_whole_answer() -> None:
             Choice(1, (Text("!"),), Stop("stop", 1, native="stop"), (entry,)),
         ),
         Usage(3, 9),
-        {"openai_chat": extra},
+        {"openai_chat": extra, "openai": {"service_tier": "flex"}},
     )
 
 

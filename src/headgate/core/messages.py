@@ -17,7 +17,7 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 Extensions: TypeAlias = Mapping[str, Mapping[str, "JSON"]]
 """Unknown or vendor-only fields by dialect: `{"openai_chat": {"modalities": ["text"]}}`.
 
-A request's fields that both of OpenAI's chat dialects have, and only these, are in `openai`
+Fields that both of OpenAI's chat dialects have, and only these, are in `openai`
 (`headgate.dialects.openai_shared`).
 """
 

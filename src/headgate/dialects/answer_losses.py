@@ -34,6 +34,7 @@ from headgate.core.messages import (
 )
 from headgate.core.result import ChatResult
 from headgate.dialects.json_bodies import join
+from headgate.dialects.openai_shared import DIALECTS, VENDOR
 
 MAX_NOTED = 100
 """Losses of one answer. An upstream may send any number of fields; nobody reads more than so many names."""
@@ -209,7 +210,7 @@ def add(found: Iterable[Loss], losses: list[Loss]) -> None:
 
 def _of_answer(extensions: Extensions, dialect: str) -> Iterator[Loss]:
     for maker, values in extensions.items():
-        if maker != dialect:
+        if maker != dialect and not (maker == VENDOR and dialect in DIALECTS):
             yield from _named(values, "", maker, _COUNTED)
 
 

@@ -37,6 +37,7 @@ from headgate.dialects.answer_losses import add, note, note_sequence, note_stop
 from headgate.dialects.chunk_template import ChunkTemplate
 from headgate.dialects.dialect import AnswerOptions
 from headgate.dialects.openai_errors import encode_error_body, error_within
+from headgate.dialects.openai_shared import for_answer, of_answer
 from headgate.dialects.openai_usage import usage_from_wire, usage_rest, usage_to_wire
 from headgate.dialects.sse_answers import SseAnswerDecoder, decode_event
 
@@ -191,8 +192,7 @@ class ChunkDecoder(SseAnswerDecoder):
             self._note_rest(chunk)
         if not self._started and (choices or chunk.get("id")):
             self._started = True
-            early = {self.dialect: dict(self._early)} if self._early else {}
-            events.append(Started(*wire_head(chunk), early))
+            events.append(Started(*wire_head(chunk), of_answer(self.dialect, self._early)))
         for choice in choices:
             if isinstance(choice, dict):
                 index = choice.get("index", 0)
@@ -308,7 +308,7 @@ class ChunkEncoder(ABC):
 
     def _take_fields(self, extensions: Extensions) -> dict[str, JSON]:
         """Keep what goes into the last chunks; the rest is returned: fields of the answer itself."""
-        extra = dict(extensions.get(self.dialect, {}))
+        extra = for_answer(self.dialect, extensions)
         self._choice_fields = extra.pop("choices", self._choice_fields)
         self._usage_rest = extra.pop("usage", self._usage_rest)
         return extra
@@ -370,4 +370,4 @@ def finished(dialect: str, choices: Sequence[ChoiceDecoder], extra: Mapping[str,
     """The end of an answer. Unknown fields of the choices are kept under `choices`, by index."""
     fields = {str(choice.index): choice.extra for choice in choices if choice.extra}
     kept = {**extra, "choices": cast(JSON, fields)} if fields else extra
-    return Finished(tuple(choice.stop for choice in choices), {dialect: kept} if kept else {})
+    return Finished(tuple(choice.stop for choice in choices), of_answer(dialect, kept))

@@ -135,7 +135,7 @@ EXPECTED = ChatResult(
         ),
     ),
     Usage(9, 5, 4, 2, 3),
-    own(service_tier="flex", surprise=1),
+    {**own(surprise=1), "openai": {"service_tier": "flex"}},
 )
 
 

@@ -52,6 +52,7 @@ from headgate.dialects.openai_chat.vocabulary import (
 )
 from headgate.dialects.openai_chunks import KNOWN_FIELDS, finished, usage_reported, wire_head
 from headgate.dialects.openai_errors import error_within
+from headgate.dialects.openai_shared import for_answer
 from headgate.dialects.openai_usage import usage_from_wire, usage_to_wire
 
 
@@ -99,7 +100,7 @@ def _as_delta(choice: dict[str, Any]) -> dict[str, Any]:
 
 def encode_result(result: ChatResult, options: AnswerOptions) -> tuple[bytes, list[Loss]]:
     """The answer's body, and what of the answer has no place in it."""
-    extra = own(result.extensions)
+    extra = for_answer(NAME, result.extensions)
     choice_fields, usage_fields = extra.pop("choices", None), extra.pop("usage", None)
     if not isinstance(choice_fields, dict):
         choice_fields = {}

@@ -22,6 +22,7 @@ from headgate.dialects.openai_responses.vocabulary import (
     usage_from_wire,
     usage_rest,
 )
+from headgate.dialects.openai_shared import of_answer
 
 _KNOWN = frozenset(
     {
@@ -83,7 +84,7 @@ def ended(response: Mapping[str, Any], reader: OutputReader, events: list[ChatEv
         for key, value in response.items()
         if value is not None and (key not in _KNOWN or key in _KEPT)
     }
-    events.append(Finished((stop,), {NAME: extra} if extra else {}))
+    events.append(Finished((stop,), of_answer(NAME, extra)))
 
 
 def encode_result(

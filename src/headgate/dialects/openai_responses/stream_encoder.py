@@ -54,6 +54,7 @@ from headgate.dialects.openai_responses.vocabulary import (
     stop_from_wire,
     usage_to_wire,
 )
+from headgate.dialects.openai_shared import for_answer
 
 _json = msgspec.json.encode
 
@@ -229,7 +230,7 @@ class StreamEncoder:
 
     def _own(self, extensions: Extensions) -> dict[str, Any]:
         """This dialect's fields of the answer; those of its usage are kept until that is written."""
-        fields = own(extensions)
+        fields = for_answer(NAME, extensions)
         rest = fields.pop("usage", None)
         self._usage_rest |= rest if isinstance(rest, dict) else {}
         return fields
