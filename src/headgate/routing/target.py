@@ -11,7 +11,7 @@ from headgate.policy.limits import Admission
 from headgate.routing.health import Health
 
 _SURELY = 0.8
-"""Of an estimated size, which may be a fifth off: a prompt that may fit is tried, and moves on if it does not."""
+"""Of an estimated size, which may be a fifth off: what may fit is tried, and moves on if it does not."""
 
 
 @dataclass(frozen=True, slots=True)
