@@ -227,11 +227,13 @@ class StreamArchive:
         for portion in portions:
             entries += portion.entries
         now = monotonic()
-        if self._live and now - self._beat >= HEARTBEAT:
-            self._beat = now
+        beats = bool(self._live) and now - self._beat >= HEARTBEAT
+        if beats:
             entries.append((f"stream-process:{self.process}", b"", SILENCE))
         if entries:
             await self._store.put_many(entries)
+        if beats:
+            self._beat = now
         for portion in portions:
             portion.writing.wrote(portion)
             if portion.done:

@@ -11,7 +11,7 @@ from headgate.core.events import Failed
 from headgate.dialects.dialect import AnswerOptions, ChatDialect
 from headgate.dialects.registry import dialect
 from headgate.server.client import Client
-from headgate.server.streams.archive import HEARTBEAT, StreamArchive, StreamRecord, first_of
+from headgate.server.streams.archive import HEARTBEAT, INTERVAL, StreamArchive, StreamRecord, first_of
 from headgate.server.streams.kept import BATCH, Headers, expired
 from headgate.server.streams.numbering import EventSplitter
 
@@ -36,6 +36,7 @@ class DistantListener:
         self._key = ""
         """Of the last batch that was read."""
         self._marked = 0.0
+        self._heard = -1
         self._flowing = asyncio.Event()
         self._flowing.set()
 
@@ -135,10 +136,10 @@ class DistantListener:
 
     async def _mark(self) -> None:
         """Tell the process that makes the stream that somebody listens."""
-        now = monotonic()
-        if now - self._marked >= HEARTBEAT:
-            self._marked = now
-            await self._archive.mark(self._record.id, self._position - 1)
+        now, heard = monotonic(), self._position - 1
+        if now - self._marked >= (INTERVAL if heard > self._heard else HEARTBEAT):
+            self._marked, self._heard = now, heard
+            await self._archive.mark(self._record.id, heard)
 
     def _tell(self, error: HeadgateError) -> None:
         """End with an error event of the stream's dialect."""
