@@ -37,7 +37,7 @@ def test_a_cut_or_failed_stream_is_not_whole() -> None:
     cut = RICH_STREAM[: RICH_STREAM.rfind(b"event: message_stop")]
     assert watch(StreamObserver(), cut) == (*SEEN[:2], False, False)
     failed = start() + event("error", error={"type": "overloaded_error", "message": "x"})
-    assert watch(StreamObserver(), failed) == (Usage(5, 1), None, False, True)
+    assert watch(StreamObserver(), failed) == (Usage(5), None, False, True)
     assert watch(StreamObserver(), start(), b'event: error\ndata: "x"\n\n')[2:] == (False, True)
 
 

@@ -58,7 +58,8 @@ class _Notes:
         if event.type == "error":
             self.failed = True
         if event.message is not None and event.message.usage is not None:
-            self._count(event.message.usage)
+            # Its output tokens are a guess at the first few; the true count comes with `message_delta`.
+            self._count({**event.message.usage, "output_tokens": None})
         if event.usage is not None:
             self._count(event.usage)
         reason = event.stop_reason or (event.delta.stop_reason if event.delta is not None else None)
