@@ -41,14 +41,15 @@ async def answers(seen: Seen) -> AsyncIterator[Step]:
         yield plain(200, completion())
 
 
+@pytest.mark.parametrize("resumes", [False, True], ids=["", "resumable"])
 @pytest.mark.parametrize("stream", [False, True], ids=["plain", "stream"])
 @pytest.mark.parametrize(
     "path", ["/v1/chat/completions", "/v1/messages"], ids=["passed through", "translated"]
 )
 def test_calls_leave_no_garbage(
-    play: Play, serve: Serve, before: list[Relay | HttpExchange], path: str, stream: bool
+    play: Play, serve: Serve, before: list[Relay | HttpExchange], path: str, stream: bool, resumes: bool
 ) -> None:
-    server = serve(models={"gpt": remote(play(answers))})
+    server = serve(models={"gpt": remote(play(answers), resumable=resumes)})
     ask: dict[str, Any] = CHAT | ({"stream": True} if stream else {})
     with Connection(server.port) as client:
         for _ in range(CALLS):

@@ -100,6 +100,25 @@ class RecordedCall:
         self._run.fail(error)
 
 
+class InBackground:
+    """The work behind a stream of a response in the background: nothing but its owner's wish ends it."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def pause(self) -> None:
+        """Nobody is waited for."""
+
+    def resume(self) -> None:
+        """It goes on anyway."""
+
+    def cancel(self) -> None:
+        self._run.cancel()
+
+    def abandon(self, error: HeadgateError) -> None:
+        self._run.cancel()
+
+
 class Follower:
     """A caller that watches a response in the background: its leaving stops the watching, not the work."""
 

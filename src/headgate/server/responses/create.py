@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from headgate.core.backend import RawHeaders
 from headgate.core.call import Call, Operation, Principal
 from headgate.core.errors import HeadgateError, NotFound
+from headgate.dialects import sse
 from headgate.routing.route import Router
 from headgate.routing.target import Target
 from headgate.server.calls import ReadsAlong, begin, check_content_type
@@ -22,13 +23,16 @@ from headgate.server.relay import Relay
 from headgate.server.responses.clients import (
     DetachedClient,
     Follower,
+    InBackground,
     NamedClient,
     RecordedCall,
     RecordingClient,
 )
 from headgate.server.responses.draft import Asked, Draft, refuse_previous
 from headgate.server.responses.origins import Origin, archive_of, target_in
-from headgate.server.streams.call import ResumableCall
+from headgate.server.responses.run import Run
+from headgate.server.streams.call import STREAM_HEADER, ResumableCall
+from headgate.server.streams.kept import KeptStream, StreamHead
 from headgate.server.streams.resume import place_in
 
 
@@ -166,8 +170,33 @@ async def _emulate(gateway: Gateway, request: Request, draft: Draft) -> None:
     along = ReadsAlong(lambda _: DetachedClient(run), draft.id, attended=False)
     relay = begin(gateway, match, headers, draft.body, client, answers_in=draft.dialect, along=along)
     run.on_cancel = relay.cancel if relay is not None else None
+    stream = _copy(gateway, draft, run)
     # At once: the response as it stands, or its events as they come. The caller may leave.
-    if draft.stream:
-        client.relay = Follower(client, run)
-    else:
+    if not draft.stream:
         client.respond(200, JSON_HEAD, run.response)
+    elif stream is not None:
+        client.relay = stream.attach(client, 0, stream.head.headers)
+    else:
+        client.relay = Follower(client, run)
+
+
+def _copy(gateway: Gateway, draft: Draft, run: Run) -> KeptStream | None:
+    """A response in the background as a stream that can be resumed, where its model's can."""
+    route = gateway.route(draft.model)
+    if route.resumable is None:
+        return None
+    identity = gateway.streams.mint()
+    headers = [
+        (b"content-type", sse.CONTENT_TYPE.encode("ascii")),
+        (STREAM_HEADER, identity.encode("ascii")),
+    ]
+    head = StreamHead(
+        *(identity, draft.owner, route.model, "openai_responses", True, headers),
+        *(route.resumable, route.timeouts.total),
+        unattended=True,
+    )
+    stream = gateway.streams.open(head, InBackground(run))
+    if stream is not None:
+        gateway.streams.name(stream, draft.id)
+        run.copy_to(stream)
+    return stream

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -49,6 +49,14 @@ _TOLD = msgspec.json.Decoder(_Told)
 _PLAIN = msgspec.json.Decoder(_Plain)
 
 
+class Copy(Protocol):
+    """Where the events go besides."""
+
+    def feed(self, data: bytes) -> None: ...
+
+    def end(self) -> None: ...
+
+
 class Run:
     """Made by `ResponseBook.begin`. Fed from the event loop's thread with what goes to the caller.
 
@@ -73,6 +81,7 @@ class Run:
         self._output: dict[int, msgspec.Raw] = {}
         self._error: HeadgateError | None = None
         self._followers: set[asyncio.Event] = set()
+        self._copy: Copy | None = None
         if draft.background:
             opening, response = draft.opening()
             self.feed(opening)
@@ -148,6 +157,12 @@ class Run:
         if self.on_cancel is not None:
             self.on_cancel()
 
+    def copy_to(self, copy: Copy) -> None:
+        """Have what is read, and was read before, written there as well."""
+        self._copy = copy
+        for _, data in self.events:
+            copy.feed(data)
+
     async def follow(self, after: int = -1) -> AsyncGenerator[bytes, None]:
         """Events with numbers above `after`: those that were, then those that come, until the end."""
         changed = asyncio.Event()
@@ -194,6 +209,8 @@ class Run:
             self._error = error_within(msgspec.json.decode(event.data))
 
     def _keep(self, number: int, data: bytes) -> None:
+        if self._copy is not None:
+            self._copy.feed(data)
         if self.overflowed:
             return
         self._held += len(data)
@@ -217,6 +234,8 @@ class Run:
         self.status = status
         self._output.clear()
         self._notify()
+        if self._copy is not None:
+            self._copy.end()
         self._ended(self)
 
     def _notify(self) -> None:

@@ -30,6 +30,7 @@ class StreamHead:
         dialect: of its events; `numbered`: they carry ids.
         headers: of the answer that anyone who resumes it gets too.
         lifetime: seconds for which it may be under way at most.
+        unattended: it is made to its end, whether or not anybody listens.
     """
 
     id: str
@@ -40,6 +41,7 @@ class StreamHead:
     headers: Headers
     resume: Resume
     lifetime: float
+    unattended: bool = False
 
 
 class Shelf(Protocol):
@@ -251,7 +253,7 @@ class KeptStream:
             return
         self._detach(listener)
         if not self.done:
-            if not self._listeners:
+            if not self._listeners and not self.head.unattended:
                 self._start(self.head.resume.grace, self._alone)
             self.balance()
 
@@ -291,9 +293,9 @@ class KeptStream:
         if source is None:
             return
         limit = self.head.resume.buffer
+        if (self.held > limit or self._cramped) and (self._listeners or self.head.unattended):
+            self._drop_oldest(limit)
         if self._listeners:
-            if self.held > limit or self._cramped:
-                self._drop_oldest(limit)
             unread = self._total - max(each.passed for each in self._listeners)
             hold = unread >= min(HIGH_WATER, limit) and all(each.full for each in self._listeners)
         else:
@@ -341,7 +343,7 @@ class KeptStream:
 
     def give_up(self) -> None:
         """Nobody listens, and nobody will."""
-        if not self.done and not self._listeners:
+        if not self.done and not self._listeners and not self.head.unattended:
             self.stop(Cancelled("Nobody listened to the stream any more", code="stream_abandoned"))
 
     def _alone(self) -> None:
