@@ -1,4 +1,4 @@
-"""Responses whose stream broke off, by the official SDK: they go on, and are taken up where they were left."""
+"""Responses whose stream broke off, by the official SDK: they go on, and are taken up where they were."""
 
 from __future__ import annotations
 
