@@ -230,7 +230,7 @@ class ResumeSettings(SettingsModel):
     grace: Duration = Field(
         default=60.0, description="How long the answer is generated on while nobody listens."
     )
-    buffer: Size = Field(default=4_000_000, description="Largest stream that is kept.")
+    buffer: Size = Field(default=4_000_000, description="How much of one stream is held.")
 
 
 class TargetSettings(SettingsModel):
