@@ -87,6 +87,7 @@ class Far:
             "model": self.vendor.model,
             "api_key": "vendor-key",
             "headers": {"x-scenario": scenario},
+            "quota": f"{self.vendor.name}-{scenario}",  # so that one scenario's 429 is not another's
             "retry": {"attempts": 1},
         }
 
