@@ -340,3 +340,14 @@ def test_no_answer_is_complete_before_it_began() -> None:
     assert valid(encode_result(result(Text("a")), late)[0])["completed_at"] == 11
     by_the_clock = encode_result(result(Text("a")), AnswerOptions())[0]
     assert abs(msgspec.json.decode(by_the_clock)["completed_at"] - time.time()) < 60
+
+
+def test_an_item_may_hold_thousands_of_thoughts() -> None:
+    many = 10_000
+    summary = [{"type": "summary_text", "text": str(number)} for number in range(many)]
+    item = {"type": "reasoning", "id": "rs", "summary": summary, "encrypted_content": "e"}
+    body = {"id": "r", "object": "response", "created_at": 1, "status": "completed", "output": [item]}
+    thoughts = decode_result(msgspec.json.encode(body)).choices[0].parts
+    assert [part.text for part in thoughts if isinstance(part, Reasoning)] == [str(n) for n in range(many)]
+    data = [part.data for part in thoughts if isinstance(part, Reasoning)]
+    assert data == [*([None] * (many - 1)), "e"]
