@@ -111,3 +111,18 @@ def test_a_pause_never_gets_shorter_and_never_longer_than_an_hour(
         quota.cool(now, limited(word), rng)
         assert max(before, now) <= quota.until
         assert quota.until <= now + 3600
+
+
+def test_the_vendors_words_are_kept_without_the_call_they_were_said_to() -> None:
+    """An error that was raised holds the frames it went through, and what they hold: the call, its bytes."""
+    quota = Quota("q")
+    try:
+        try:
+            raise ValueError
+        except ValueError:
+            raise limited(7.0)  # noqa: B904
+    except UpstreamError as error:
+        quota.cool(0.0, error, random.Random(1))
+    assert quota.refusal is not None
+    assert quota.refusal.__traceback__ is None
+    assert quota.refusal.__context__ is None

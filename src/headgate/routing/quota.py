@@ -29,7 +29,8 @@ class Quota:
 
     def cool(self, now: float, error: HeadgateError, rng: random.Random) -> None:
         """The vendor refused a call (429). Unless it says how long to wait: longer each time, with jitter."""
-        self.refusal = error
+        self.refusal = error.with_traceback(None)  # whose frames hold the call, its bytes and all
+        error.__context__ = error.__cause__ = None
         wait = error.retry_after
         if not wait:
             if now < self.until:
