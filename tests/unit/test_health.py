@@ -121,6 +121,7 @@ def test_the_targets_own_word_opens_it_at_once() -> None:
 TARGETS_FAULT = [
     *(UpstreamError("x", status=status) for status in (401, 408, 500, 502, 503, 529)),
     *(ConnectFailed("x"), StreamBroken("x"), Unavailable("x"), Internal("x")),
+    StreamBroken("x", code="upstream_event_too_large"),
     *(
         DeadlineExceeded("x", code=code)
         for code in ("connect_timeout", "first_event_timeout", "idle_timeout")

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from math import inf, nextafter
 
-from headgate.core.errors import ContextLengthExceeded, DeadlineExceeded, HeadgateError, UpstreamError
+from headgate.core.errors import (
+    ConnectFailed,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    HeadgateError,
+    StreamBroken,
+    Unavailable,
+    UpstreamError,
+)
 from headgate.routing.latency import MovingAverage
 from headgate.routing.quota import Quota, is_limited
 
@@ -282,4 +290,4 @@ def blames_target(error: HeadgateError) -> bool:
         return error.status >= 500 or error.status in (401, 408)
     if isinstance(error, DeadlineExceeded):
         return error.code != "total_timeout"
-    return error.code in ("upstream_unreachable", "upstream_broken", "unavailable", "internal_error")
+    return isinstance(error, ConnectFailed | StreamBroken | Unavailable) or error.code == "internal_error"
