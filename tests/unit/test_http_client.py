@@ -186,6 +186,27 @@ def test_garbled_answer_is_broken_and_its_connection_closed(
     run(main())
 
 
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("coding", ["gzip", "identity", "Identity ", "br"])
+def test_an_answer_that_is_compressed_is_none(network: Network, status: int, coding: str) -> None:
+    """We ask for none, and hand on none; what an error says is in its status too."""
+
+    async def main() -> None:
+        pool = Pool(ORIGIN)
+        _, told = await send(pool)
+        connection, transport = network.opened[0]
+        head = f"HTTP/1.1 {status} X\r\nContent-Encoding: {coding}\r\ncontent-length: 2\r\n\r\n"
+        connection.data_received(head.encode() + b"ab")
+        if status == 400 or coding.strip().lower() == "identity":
+            assert (told.status, told.body, told.errors) == (status, b"ab", [])
+        else:
+            assert (told.status, told.body) == (0, b"")
+            assert [type(error) for error in told.errors] == [StreamBroken]
+            assert transport.aborted
+
+    run(main())
+
+
 def test_endless_field_is_bounded(network: Network) -> None:
     async def main() -> None:
         pool = Pool(ORIGIN)

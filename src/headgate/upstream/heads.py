@@ -1,4 +1,4 @@
-"""Request heads as bytes: the fixed part is made once for each target, the rest for each request."""
+"""Heads: of requests as bytes, the fixed part made once for each target; of answers, what they say of a body."""
 
 from __future__ import annotations
 
@@ -25,3 +25,16 @@ def complete_head(prefix: bytes, headers: RawHeaders, length: int) -> bytes:
     """A request's whole head: `prefix`, this request's own fields, the body's length."""
     extra = b"".join([name + b": " + value + b"\r\n" for name, value in headers])
     return b"%bcontent-length: %d\r\n%b\r\n" % (prefix, length, extra)
+
+
+def is_framed(headers: RawHeaders) -> bool:
+    """The body has an end of its own (RFC 9112 6.3). Lower-case names, here and below."""
+    return any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
+
+
+def is_encoded(headers: RawHeaders) -> bool:
+    """The body is in a content coding, such as gzip (RFC 9110 8.4)."""
+    return any(
+        name == b"content-encoding" and value.strip().lower() not in (b"identity", b"")
+        for name, value in headers
+    )

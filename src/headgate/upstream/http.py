@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from headgate.core.backend import RawHeaders, Receiver, Timeouts
 from headgate.core.errors import ConnectFailed, DeadlineExceeded, HeadgateError, StreamBroken
+from headgate.upstream.heads import is_encoded, is_framed
 from headgate.upstream.origin import Origin, open_connection
 
 MAX_HEAD_BYTES = 64 * 1024
@@ -397,7 +398,10 @@ class Connection(asyncio.Protocol):
             broken = StreamBroken(f"{self._pool.origin} sent an invalid HTTP answer: {_parse(error)}")
         if self._unread > MAX_HEAD_BYTES:
             broken = StreamBroken(f"{self._pool.origin} sent header fields over {MAX_HEAD_BYTES} bytes")
-        if self._head_ready:
+        fresh = self._head_ready and not self._head_told
+        if fresh and self._parser.get_status_code() < 300 and is_encoded(self._headers):
+            broken = StreamBroken(f"{self._pool.origin} compressed its answer, which nobody had asked for")
+        elif self._head_ready:
             self._tell(exchange)  # what was sound before the trouble counts
         if broken is not None and not exchange.over:
             self.exchange = None
@@ -474,7 +478,7 @@ class Connection(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         if exchange is None or exchange.over:
             return
-        if self._head_told and not self._complete and not _is_framed(self._headers):
+        if self._head_told and not self._complete and not is_framed(self._headers):
             self._until_close = True  # RFC 9112 6.3: no length, so the close ends the body
             if exc is None:
                 exchange.finish()
@@ -485,10 +489,6 @@ class Connection(asyncio.Protocol):
             soon = self.loop.time() - (exchange.connected or 0.0) < CROSSING
             stale = self._reused and not self._any_bytes and soon
         exchange.lost(StreamBroken(f"{self._pool.origin} closed the connection {how}"), retry=stale)
-
-
-def _is_framed(headers: RawHeaders) -> bool:
-    return any(name in (b"content-length", b"transfer-encoding") for name, _ in headers)
 
 
 def _reason(error: OSError) -> str:
