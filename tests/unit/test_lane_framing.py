@@ -37,6 +37,8 @@ def test_what_is_no_frame_passes_as_it_is() -> None:
     guard = WholeFrames()
     assert guard.feed(FRAMES[0] + b"no frame at all") == FRAMES[0] + b"no frame at all"
     assert guard.feed(b"x") == b"x"
+    with pytest.raises(StreamBroken):
+        WholeFrames().feed(b"no frame from its first byte on")
     half = WholeFrames()
     assert half.feed(FRAMES[0][:20]) == b""
     assert half.end() == FRAMES[0][:20]

@@ -52,12 +52,12 @@ class Reframer:
 class WholeFrames:
     """Holds back a frame of AWS's until it is whole, so that another one may follow at any time.
 
-    Bytes that are no frames pass as they are.
+    Bytes that are no frames pass as they are, once there was a frame. Raises StreamBroken before.
     """
 
     def __init__(self) -> None:
         self._held = b""
-        self._blind = False
+        self._begun = self._blind = False
 
     def feed(self, data: bytes) -> bytes:
         if self._held:
@@ -67,10 +67,13 @@ class WholeFrames:
             try:
                 total = eventstream.frame_length(data, start)
             except StreamBroken:
+                if not self._begun:
+                    raise
                 self._blind = True
                 break
             if size - start < total:
                 break
+            self._begun = True
             start += total
         if start == size or self._blind:
             return data

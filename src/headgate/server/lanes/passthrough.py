@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections.abc import Sequence
 
 from headgate.core.backend import RawHeaders, Receiver, Wire
@@ -39,6 +40,7 @@ class PassThrough:
         "_receiver",
         "_status",
         "_stream",
+        "_text",
         "_timer",
     )
 
@@ -57,6 +59,7 @@ class PassThrough:
         self._head_usage: Usage | None = None
         self._observer: Observer | None = None  # until the head says what it is to read
         self._peek: Peek | None = None
+        self._text: codecs.IncrementalDecoder | None = None  # from the first byte on that is not ASCII
         self._timer: asyncio.TimerHandle | None = None
         self._filter: UsageStripper | Reframer | WholeFrames | Unfolder | None = None
         body = self._body(wire, intake)
@@ -173,6 +176,9 @@ class PassThrough:
     def on_data(self, data: bytes) -> None:
         observer = self._observer
         assert observer is not None
+        if not (data.isascii() and self._text is None) and not self._is_text(data):
+            self._receiver.on_fail(StreamBroken("The upstream's answer is not UTF-8"))
+            return
         observer.feed(data)
         if not self._begun:
             self._begin(data)
@@ -183,6 +189,18 @@ class PassThrough:
             if not data:
                 return
         self._receiver.on_data(data)
+
+    def _is_text(self, data: bytes) -> bool:
+        """What is no UTF-8 is no JSON: a caller can't read it, so it is not passed as an answer."""
+        if self._framing == "eventstream" or self._status >= 300:
+            return True
+        if self._text is None:
+            self._text = codecs.getincrementaldecoder("utf-8")()
+        try:
+            self._text.decode(data)
+        except UnicodeDecodeError:
+            return False
+        return True
 
     def _begin(self, data: bytes) -> None:
         """Nothing was passed on: as long as that is so, another target may be tried."""
