@@ -93,6 +93,8 @@ def test_deleting_it_stops_it(play: Play, serve: Serve, released: threading.Even
     identity, _ = left_at(sdk, "response.output_text.delta")
     sdk.responses.delete(identity)
     assert upstream.wait_until(lambda u: u.open_connections == 0)
+    with pytest.raises(openai.NotFoundError):
+        sdk.responses.retrieve(identity, stream=True)
 
 
 def test_who_leaves_before_it_begins_has_it_cancelled(

@@ -427,3 +427,29 @@ def test_a_stop_does_not_wait_for_what_nobody_listens_to(play: Play, tmp_path: P
             assert leaves.head()[0] == 200
         process.signal(signal.SIGTERM)
         assert process.wait() == 0
+
+
+def test_a_first_event_that_fills_the_callers_side(play: Play, serve: Serve, lane: str) -> None:
+    async def large(_: Seen) -> AsyncIterator[Step]:
+        yield SSE_HEAD
+        for _n in range(10):
+            yield event(delta("x" * 2_000_000))
+        yield event(delta(finish="stop")) + DONE
+
+    server = serve(models={"gpt": resumable(play(large), buffer="100MB")}, fast=lane == "fast")
+    with Connection(server.port) as connection:
+        connection.send("POST", CHAT, ASK)
+        assert connection.head()[0] == 200
+        until = monotonic() + 10
+        while not only_stream(server).full:
+            assert monotonic() < until
+        assert numbers(blocks(connection.body())) == list(range(1, 13))
+
+
+def test_a_stream_that_was_held_back_to_its_end(play: Play, serve: Serve, lane: str) -> None:
+    model = resumable(play(speaks)) | {"hold_back": {"characters": 10_000, "time": "10s"}}
+    server = serve(models={"gpt": model}, fast=lane == "fast")
+    whole = request(server.port, "POST", CHAT, ASK)
+    rest = resume(server, "post", whole.headers["x-headgate-stream"], 4)
+    assert numbers(blocks(whole.body)) == list(range(1, len(WORDS) + 3))
+    assert blocks(rest.body) == blocks(whole.body)[4:]

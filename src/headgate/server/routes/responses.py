@@ -131,9 +131,11 @@ def responses_routes(gateway: Gateway) -> APIRouter:
     )
     async def delete_response(request: Request, response_id: str) -> Response:
         """Forget a response; one in the background is stopped."""
-        return await _at_upstream(gateway, request, response_id) or _json(
+        deleted = await _at_upstream(gateway, request, response_id) or _json(
             await book.delete(response_id, _principal(request))
         )
+        await gateway.streams.stop_named(response_id, _principal(request))
+        return deleted
 
     @router.post(
         "/{response_id}/cancel",

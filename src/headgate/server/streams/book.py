@@ -142,6 +142,12 @@ class StreamBook:
         elif self.archive is not None:
             await self.archive.ask_to_stop(identity)
 
+    async def stop_named(self, name: str, principal: Principal) -> None:
+        """`stop` of the stream that has another name `name`, if there is one."""
+        found = await self.find_named(name, principal)
+        if found is not None:
+            await self.stop(found.head.id if isinstance(found, KeptStream) else found.id, principal)
+
     def admit(self) -> None:
         """Raises Overloaded when nobody else may listen."""
         if len(self.listening) >= self._max_streams:

@@ -40,7 +40,7 @@ class ResumableCall:
         name: another name of the stream (a response's id).
     """
 
-    __slots__ = ("_book", "_client", "_listener", "_name", "_resume", "_source", "stream")
+    __slots__ = ("_book", "_client", "_full", "_listener", "_name", "_resume", "_source", "stream")
 
     def __init__(self, book: StreamBook, resume: Resume, client: Client, name: str | None = None) -> None:
         self._book = book
@@ -48,6 +48,7 @@ class ResumableCall:
         self._client: Client | None = client
         self._name = name
         self._listener: Listener | None = None
+        self._full = False
         self._source: Source | None = None
         self.stream: KeptStream | None = None
 
@@ -114,15 +115,17 @@ class ResumableCall:
     # From the caller.
 
     def pause(self) -> None:
+        self._full = True
         if self._listener is not None:
             self._listener.pause()
-        elif self._source is not None:
+        elif self.stream is None and self._source is not None:
             self._source.pause()
 
     def resume(self) -> None:
+        self._full = False
         if self._listener is not None:
             self._listener.resume()
-        elif self._source is not None:
+        elif self.stream is None and self._source is not None:
             self._source.resume()
 
     def cancel(self) -> None:

@@ -147,6 +147,9 @@ class DistantListener:
         speaks = dialect(record.dialect)
         assert isinstance(speaks, ChatDialect)
         frame = speaks.stream_encoder(AnswerOptions(model=record.model)).encode(Failed(error))
+        if record.dialect == "openai_responses":  # its events have numbers of their own, from 0
+            number = b'"sequence_number":%d' % (self._position - 1)
+            frame = frame.replace(b'"sequence_number":0', number, 1)
         splitter = EventSplitter(record.id if record.numbered else "")
         splitter.last = self._position - 1
         self._client.write(b"".join(splitter.feed(frame)))
