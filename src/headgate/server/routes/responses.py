@@ -110,6 +110,16 @@ async def _kept_here(gateway: Gateway, request: Request, identity: str) -> Respo
     return StreamingResponse(events, media_type=sse.CONTENT_TYPE)
 
 
+async def _deleted(gateway: Gateway, request: Request, identity: str) -> Response:
+    """Forgotten, and its stream with it."""
+    principal = _principal(request)
+    told = await _at_upstream(gateway, request, identity) or _json(
+        await gateway.book.delete(identity, principal)
+    )
+    await gateway.streams.stop_named(identity, principal)
+    return told
+
+
 def responses_routes(gateway: Gateway) -> APIRouter:
     router = APIRouter(prefix="/v1/responses", tags=["Responses"])
     book = gateway.book
@@ -131,11 +141,7 @@ def responses_routes(gateway: Gateway) -> APIRouter:
     )
     async def delete_response(request: Request, response_id: str) -> Response:
         """Forget a response; one in the background is stopped."""
-        deleted = await _at_upstream(gateway, request, response_id) or _json(
-            await book.delete(response_id, _principal(request))
-        )
-        await gateway.streams.stop_named(response_id, _principal(request))
-        return deleted
+        return await _deleted(gateway, request, response_id)
 
     @router.post(
         "/{response_id}/cancel",
