@@ -210,7 +210,21 @@ class TranslatedChat(_Translated):
                 if not self._pass(rest):
                     return
                 self.losses += self._encoder.losses
+            else:
+                self._meter(rest)
         super().on_fail(error)
+
+    @override
+    def abort(self) -> None:
+        super().abort()
+        if self._decoder is not None and not self.complete:
+            self._meter(self._decoder.end())
+
+    def _meter(self, rest: list[ChatEvent]) -> None:
+        """What was told before a stream stopped short: some decoders look at usage only now and then."""
+        for event in rest:
+            if isinstance(event, UsageReported):
+                self._note(event)
 
     def _whole(self) -> None:
         """A plain answer, or one that comes whole although a stream was asked for."""
