@@ -1,4 +1,4 @@
-"""Heads: of requests as bytes, the fixed part made once for each target; of answers, what they say of a body."""
+"""Heads: of requests, as bytes whose fixed part is made once; of answers, what they say of their body."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from collections import deque
 import httptools
 from typing_extensions import override
 
-from headgate.core.backend import RawHeaders, Receiver, Timeouts
+from headgate.core.backend import Receiver, Timeouts
 from headgate.core.errors import ConnectFailed, DeadlineExceeded, HeadgateError, StreamBroken
 from headgate.upstream.heads import is_encoded, is_framed
 from headgate.upstream.origin import Origin, open_connection
