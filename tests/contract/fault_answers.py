@@ -75,7 +75,7 @@ class Told:
 def ask(port: int, case: Case) -> Told:
     form, fault = case.pair.form, case.fault
     fields = {"content-type": "application/json", **{k.decode(): v.decode() for k, v in form.headers}}
-    with Connection(port, timeout=30) as connection:
+    with Connection(port, timeout=30, reads=fault.reads or 65536) as connection:
         connection.send("POST", form.path(case.model), form.body(case.model), fields)
         if fault.kind == "left" and (not fault.reads or not form.stream):
             assert case.reached.wait(30)

@@ -22,7 +22,7 @@ from headgate.dialects.dialect import ChatDialect
 from tests.contract.dialect_cases import PAIRS
 from tests.contract.dialect_faults import FAULTS, Fault
 from tests.contract.fault_answers import Case, Told, ask, broken, refused, whole
-from tests.support.server import Running, settings_from
+from tests.support.server import Running, settings_of
 from tests.support.upstream import Seen, Step, Upstream
 
 AT_ONCE = 32
@@ -65,7 +65,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served() -> Iterator[Served]:
     """Two upstreams: one whose connections must not be used again, one whose connections may be."""
 
     async def plays(seen: Seen) -> AsyncIterator[Step]:
@@ -91,9 +91,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             }
             for case in CASES
         }
-        settings = settings_from(
-            tmp_path_factory.mktemp("faults"), {"models": models, "server": {"access_log": False}}
-        )
+        settings = settings_of({"models": models, "server": {"access_log": False}})
         server = stack.enter_context(Running(settings))
         with ThreadPoolExecutor(AT_ONCE) as pool:
             answers = list(pool.map(lambda case: ask(server.port, case), CASES))

@@ -26,10 +26,23 @@ class Answer:
 
 
 class Connection:
-    """One keep-alive connection to 127.0.0.1."""
+    """One keep-alive connection to 127.0.0.1.
 
-    def __init__(self, port: int, timeout: float = 10.0) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout)
+    Args:
+        reads: bytes taken at a time; where they are few, the kernel is to hold little for us too.
+    """
+
+    def __init__(self, port: int, timeout: float = 10.0, *, reads: int = 65536) -> None:
+        self.socket = socket.socket()
+        if reads < 65536:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        self.socket.settimeout(timeout)
+        try:
+            self.socket.connect(("127.0.0.1", port))
+        except BaseException:
+            self.socket.close()
+            raise
+        self._reads = reads
         self._buffer = b""
 
     def __enter__(self) -> Self:
@@ -99,7 +112,7 @@ class Connection:
             return False
 
     def _fill(self) -> None:
-        data = self.socket.recv(65536)
+        data = self.socket.recv(self._reads)
         if not data:
             raise ConnectionResetError("the server closed the connection")
         self._buffer += data

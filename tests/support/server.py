@@ -16,7 +16,9 @@ import yaml
 from typing_extensions import override
 
 from headgate.backends.registry import Registry
-from headgate.config.load import load
+from headgate.config.document import Document
+from headgate.config.load import load, settings
+from headgate.config.problems import Problems
 from headgate.config.schema import Settings
 from headgate.server import build
 from headgate.server.gateway import Gateway
@@ -38,6 +40,12 @@ def settings_from(folder: Path, content: dict[str, Any]) -> Settings:
     return load(path, backends=Registry())
 
 
+def settings_of(content: dict[str, Any]) -> Settings:
+    """The same without the file: for thousands of models, of which PyYAML takes half a minute to read."""
+    content.setdefault("server", {}).setdefault("port", 0)
+    return settings(Document(content, Problems("settings", {})), backends=Registry(), environ={})
+
+
 class Running:
     """`with Running(settings) as server:` serves until the block ends.
 
@@ -52,11 +60,13 @@ class Running:
         fast: bool = True,
         observers: build.Observers | None = None,
         edit: Callable[[Gateway], None] | None = None,
+        loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
     ) -> None:
         self.gateway = build.build(settings, keep_going=keep_going, observers=observers)
         if edit is not None:
             edit(self.gateway)
         self._keep_going = keep_going
+        self._loop_factory = loop_factory
         self.fast = fast
         self._socket = bind(settings.server)
         self.port: int = self._socket.getsockname()[1]
@@ -85,8 +95,13 @@ class Running:
         self._socket.close()
         assert not self._left, f"tasks go on after the stop: {self._left}"
 
+    @property
+    def connections(self) -> int:
+        """Callers that are connected."""
+        return len(self._server.server_state.connections)
+
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=self._loop_factory) as runner:
             try:
                 runner.run(self._main())
             except BaseException as error:

@@ -44,7 +44,8 @@ Script = Callable[[Seen], AsyncIterator[Step]]
 class Upstream:
     """Serves `script` on a thread of its own.
 
-    Steps: bytes are sent, a number waits that many seconds, an event is awaited.
+    Steps: bytes are sent, a number waits that many seconds, an event is awaited. `greeting` is sent, and the
+    connection closed, before anything was asked.
     """
 
     script: Script
@@ -52,6 +53,7 @@ class Upstream:
     open_connections: int = 0
     connections: int = 0
     port: int = 0
+    greeting: bytes = b""
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
@@ -103,6 +105,9 @@ class Upstream:
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._count(1)
         try:
+            if self.greeting:
+                writer.write(self.greeting)
+                return
             while (request := await self._read(reader)) is not None:
                 with self._changed:
                     self.seen.append(request)
