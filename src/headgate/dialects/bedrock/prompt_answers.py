@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, assert_never
 
 import msgspec
@@ -175,7 +176,10 @@ class StreamDecoder(SseAnswerDecoder):
         """Told at once for what went in, at the end for what came out, which grows with every event."""
         if self._usage is None and self._started:
             events.append(UsageReported(usage))
-        self._usage = usage if self._usage is None else self._usage.merged(usage)
+        before = self._usage
+        if before is not None and (usage.output_tokens or 0) < (before.output_tokens or 0):
+            usage = replace(usage, output_tokens=None)  # cumulative counts don't shrink
+        self._usage = usage if before is None else before.merged(usage)
 
     @override
     def _run_out(self, events: list[ChatEvent]) -> None:
