@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headgate.core.call import Usage
 from headgate.core.errors import InvalidRequest
+from headgate.core.fold import fold
 from headgate.core.messages import (
     CacheHint,
     ChatRequest,
@@ -27,7 +29,7 @@ from headgate.core.messages import (
 )
 from headgate.dialects.bedrock import prompt_templates as templates
 from headgate.dialects.bedrock.prompt_templates import Speaker, Template, Turn
-from tests.unit.bedrock.invoke_cases import record
+from tests.unit.bedrock.invoke_cases import chunk, decode, record
 
 GIVEN = settings(max_examples=200, deadline=None, database=None)
 PROMPTS = ["invoke_titan", "invoke_llama", "invoke_mistral"]
@@ -310,3 +312,12 @@ def test_the_route_holds_the_model() -> None:
         with pytest.raises(InvalidRequest) as raised:
             record(form).decode_request(b'{"prompt":"a","inputText":"a"}')
         assert raised.value.param == "modelId"
+
+
+def test_counts_that_shrink_are_not_taken() -> None:
+    events = [
+        {"outputText": "a", "totalOutputTextTokenCount": 5, "inputTextTokenCount": 3},
+        {"outputText": "b", "totalOutputTextTokenCount": 1, "completionReason": "FINISH"},
+    ]
+    answer = fold(decode("invoke_titan", b"".join(map(chunk, events))))
+    assert answer.usage == Usage(3, 5)

@@ -306,12 +306,3 @@ def test_callers_of_another_dialect_lose_nothing_of_a_plain_answer(form: str) ->
     for event in decode(form, b"".join(stream_of(form, "eventstream"))):
         encoder.encode(event)
     assert encoder.losses == []
-
-
-def test_counts_that_shrink_are_not_taken() -> None:
-    events = [
-        {"outputText": "a", "totalOutputTextTokenCount": 5, "inputTextTokenCount": 3},
-        {"outputText": "b", "totalOutputTextTokenCount": 1, "completionReason": "FINISH"},
-    ]
-    answer = fold(decode("invoke_titan", b"".join(map(chunk, events))))
-    assert answer.usage == Usage(3, 5)
