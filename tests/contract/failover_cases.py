@@ -85,19 +85,20 @@ Dialects: TypeAlias = tuple[str, str]
 """What the caller speaks, and the kind of the first target."""
 
 
-def every_case() -> dict[Dialects, list[FailoverCase]]:
-    """The whole product: each form, alone and with every other kind of healthy target."""
+def every_case(caller: str) -> list[list[FailoverCase]]:
+    """All there is for one dialect of callers: each form, alone and with each kind of healthy target."""
     numbers = count()
-    return {
-        dialects: [
+    return [
+        [
             FailoverCase(next(numbers), pair, name, fault, second=second)
             for pair in pairs
             for name, fault in EVERY_FAULT.items()
             if _meet(pair, name)
             for second in (None, *_others(pair))
         ]
-        for dialects, pairs in _by_dialects().items()
-    }
+        for (speaks, _), pairs in _by_dialects().items()
+        if speaks == caller
+    ]
 
 
 def some_cases() -> dict[Dialects, list[FailoverCase]]:
@@ -207,7 +208,7 @@ class Served:
 
 
 @contextmanager
-def serving(cases: Sequence[FailoverCase]) -> Iterator[Served]:
+def serving(cases: Sequence[FailoverCase], *, fast: bool = True) -> Iterator[Served]:
     by_number = {case.number: case for case in cases}
 
     async def plays(seen: Seen) -> AsyncIterator[Step]:
@@ -236,7 +237,9 @@ def serving(cases: Sequence[FailoverCase]) -> Iterator[Served]:
         models = {case.model: case.settings(port_for(case.fault), healthy.port) for case in cases}
         settings = settings_of({"models": models, "server": {"access_log": False}})
         ended = EndedCalls()
-        server = stack.enter_context(Running(settings, observers=Observers(ended), loop_factory=TimedLoop))
+        server = stack.enter_context(
+            Running(settings, fast=fast, observers=Observers(ended), loop_factory=TimedLoop)
+        )
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
         # What is there now is not looked at again and again when garbage is collected.
         gc.freeze()

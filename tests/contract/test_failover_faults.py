@@ -16,7 +16,15 @@ from headgate.observe.metrics import attempt_outcome
 from headgate.routing.health import Circuit
 from headgate.routing.target import Target
 from tests.contract.dialect_faults import told_status
-from tests.contract.failover_cases import GOOD_FAULT, FailoverCase, Served, serving, some_cases
+from tests.contract.failover_cases import (
+    GOOD_FAULT,
+    Dialects,
+    FailoverCase,
+    Served,
+    every_case,
+    serving,
+    some_cases,
+)
 from tests.contract.fault_answers import Case, Told, broken, refused, whole
 
 SOME = some_cases()
@@ -30,8 +38,27 @@ def served() -> Iterator[Served]:
 
 
 @pytest.mark.parametrize("pair", SOME, ids="-".join)
-def test_faults(served: Served, pair: tuple[str, str]) -> None:
+def test_faults(served: Served, pair: Dialects) -> None:
     check(served, SOME[pair])
+
+
+def test_faults_behind_any_asgi_server() -> None:
+    """The same relay, reached another way: each caller with one kind of upstream."""
+    each = {caller: SOME[caller, target] for caller, target in SOME}
+    with serving([case for some in each.values() for case in some], fast=False) as served:
+        for some in each.values():
+            check(served, some)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("caller", dict.fromkeys(caller for caller, _ in SOME))
+def test_every_case(caller: str) -> None:
+    """The whole product, every kind of healthy target included."""
+    every = every_case(caller)
+    with serving([case for some in every for case in some]) as served:
+        for some in every:
+            check(served, some)
 
 
 def check(served: Served, some: list[FailoverCase]) -> None:
