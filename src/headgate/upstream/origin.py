@@ -140,14 +140,11 @@ async def open_connection(origin: Origin, tls: ssl.SSLContext | None, protocol: 
     loop = asyncio.get_running_loop()
     if origin.uds is not None:
         await loop.create_unix_connection(lambda: protocol, origin.uds)
+    elif origin.proxy is None and tls is None:
+        await loop.create_connection(lambda: protocol, origin.host, origin.port)
     elif origin.proxy is None:
-        await loop.create_connection(
-            lambda: protocol,
-            origin.host,
-            origin.port,
-            ssl=tls,
-            server_hostname=origin.host if tls else None,
-        )
+        transport, _ = await loop.create_connection(asyncio.Protocol, origin.host, origin.port)
+        await _secure(loop, transport, origin, tls, protocol)
     elif not origin.tls:
         await loop.create_connection(lambda: protocol, origin.proxy.host, origin.proxy.port)
     else:
@@ -161,7 +158,6 @@ async def _tunnel(
     tls: ssl.SSLContext | None,
     protocol: asyncio.Protocol,
 ) -> None:
-    assert tls is not None
     transport, waiter = await loop.create_connection(lambda: _ConnectReply(loop), proxy.host, proxy.port)
     try:
         target = f"{origin.host}:{origin.port}".encode()
@@ -174,6 +170,26 @@ async def _tunnel(
             raise ConnectFailed(
                 f"the proxy {proxy.host}:{proxy.port} refused a tunnel to {origin}: status {status}"
             )
+    except BaseException:
+        transport.abort()
+        raise
+    await _secure(loop, transport, origin, tls, protocol)
+
+
+async def _secure(
+    loop: asyncio.AbstractEventLoop,
+    transport: asyncio.Transport,
+    origin: Origin,
+    tls: ssl.SSLContext | None,
+    protocol: asyncio.Protocol,
+) -> None:
+    """Agree on TLS over a connection. Aborts it where that fails or is given up.
+
+    A loop's own way from the name to a secure connection, cancelled in between, leaves a timer and its buffers
+    for a minute.
+    """
+    assert tls is not None
+    try:
         secure = await loop.start_tls(transport, protocol, tls, server_hostname=origin.host)
     except BaseException:
         transport.abort()
