@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import socket
-import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -14,15 +13,15 @@ from typing import Any, TypeAlias
 
 from typing_extensions import override
 
-from headgate.core.call import Call, Operation
+from headgate.core.call import Operation
 from headgate.dialects.registry import dialect as find_dialect
-from headgate.observe.metrics import Metrics
 from headgate.routing.target import Target
 from headgate.server.build import Observers
 from tests.contract.dialect_cases import PAIRS, Form, Pair, wire_of
 from tests.contract.dialect_faults import FAULTS, Fault
 from tests.contract.fault_answers import Case, Told, ask
 from tests.contract.more_faults import HUGE_EVENT, MORE_FAULTS, NO_TEXT, NO_TEXT_WHOLE
+from tests.support.ended import EndedCalls
 from tests.support.residue import Residue, TimedLoop
 from tests.support.server import Running, settings_of
 from tests.support.upstream import Seen, Step, Upstream
@@ -147,29 +146,6 @@ def _others(pair: Pair) -> list[Pair]:
     """The same form at targets of another kind."""
     pairs = BY_FORM[pair.form]
     return [each for each in pairs if each.backend != pair.backend] or pairs
-
-
-class EndedCalls(Metrics):
-    """Metrics that keep the calls they count."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._calls: dict[str, Call] = {}
-        self._more = threading.Condition()
-
-    @override
-    def call_finished(self, call: Call) -> None:
-        super().call_finished(call)
-        with self._more:
-            assert call.model not in self._calls, f"{call.model} ended twice"
-            self._calls[call.model] = call
-            self._more.notify_all()
-
-    def of(self, model: str) -> Call:
-        """The one call to `model`, once it has ended."""
-        with self._more:
-            assert self._more.wait_for(lambda: model in self._calls, 10), f"the call to {model} did not end"
-            return self._calls[model]
 
 
 @dataclass

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 from headgate.core.backend import RawHeaders
@@ -33,6 +34,8 @@ class Case:
     fault: Fault
     heard: threading.Event = field(default_factory=threading.Event)
     reached: threading.Event = field(default_factory=threading.Event)
+    left: float = 0.0
+    """When the caller left, by `time.monotonic`."""
 
     @property
     def model(self) -> str:
@@ -79,6 +82,7 @@ def ask(port: int, case: Case) -> Told:
         connection.send("POST", form.path(case.model), form.body(case.model), fields)
         if fault.kind == "left" and (not fault.reads or not form.stream):
             assert case.reached.wait(30)
+            case.left = monotonic()
             return Told(0, {}, b"", True)
         status, headers = connection.head()
         body = b""
@@ -89,6 +93,7 @@ def ask(port: int, case: Case) -> Told:
                 body += part
                 case.heard.set()
                 if fault.kind == "left":
+                    case.left = monotonic()
                     return Told(status, headers, body, True)
         except ConnectionError:
             return Told(status, headers, body, True)

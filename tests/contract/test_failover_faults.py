@@ -28,6 +28,8 @@ from tests.contract.failover_cases import (
 from tests.contract.fault_answers import Case, Told, broken, refused, whole
 
 SOME = some_cases()
+PROMPT = 2.0
+"""Seconds within which a call ends whose caller has left, while dozens of others go on."""
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +107,8 @@ def counted(served: Served, case: FailoverCase) -> None:
     if case.kind == "whole" and not case.moves:
         assert attempt_outcome(first) is Outcome.OK
     elif case.kind == "left":
+        assert call.ended is not None
+        assert call.ended - case.left < PROMPT
         assert attempt_outcome(first) is Outcome.CANCELLED
     else:
         assert first.error is not None

@@ -103,7 +103,7 @@ class Residue:
             "timers": lambda: self._on_loop(self._new_timers),
             "descriptors": lambda: _descriptors() - self._descriptors - 2 * gateway.pools.open_connections,
         }
-        left = [f"{what}: {there}" for what, check in checks.items() if (there := _settled(check))]
+        left = [f"{what}: {there}" for what, check in checks.items() if (there := settled(check))]
         gc.collect()
         kept = [type(each).__name__ for each in gc.get_objects() if isinstance(each, OF_A_CALL)]
         if kept:
@@ -126,7 +126,7 @@ class Residue:
         return asyncio.run_coroutine_threadsafe(ask(), self._loop).result(30)
 
 
-def _settled(check: Callable[[], Any]) -> Any:
+def settled(check: Callable[[], Any]) -> Any:
     """What `check` finds, once it finds nothing or patience is at an end: sockets close in their own time."""
     until = time.monotonic() + PATIENCE
     never = threading.Event()

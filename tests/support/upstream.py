@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -54,6 +55,8 @@ class Upstream:
     connections: int = 0
     port: int = 0
     greeting: bytes = b""
+    closed: float = 0.0
+    """When the latest of its connections was closed, by `time.monotonic`."""
 
     def __post_init__(self) -> None:
         self._changed = threading.Condition()
@@ -100,6 +103,8 @@ class Upstream:
         with self._changed:
             self.open_connections += change
             self.connections += max(change, 0)
+            if change < 0:
+                self.closed = time.monotonic()
             self._changed.notify_all()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
