@@ -168,6 +168,7 @@ def test_pause_and_resume_reach_the_transport(network: Network) -> None:
         (ConnectionRefusedError(111, "Connection refused"), "Connection refused"),
         (OSError("Multiple exceptions: …"), "Multiple exceptions"),
         (ConnectFailed("the proxy refused"), "the proxy refused"),
+        (UnicodeError("label empty or too long"), "label empty or too long"),
     ],
 )
 def test_connection_that_can_not_be_made(network: Network, error: Exception, words: str) -> None:

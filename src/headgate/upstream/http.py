@@ -123,7 +123,7 @@ class Pool:
             exchange.fail(exchange.connect_timed_out())
         except HeadgateError as error:
             exchange.fail(error)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the second for a name that can't be asked for
             exchange.fail(ConnectFailed(f"can't connect to {self.origin.way}: {_reason(error)}"))
         else:
             exchange.connecting = None
@@ -491,8 +491,8 @@ class Connection(asyncio.Protocol):
         exchange.lost(StreamBroken(f"{self._pool.origin} closed the connection {how}"), retry=stale)
 
 
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _parse(error: Exception) -> str:

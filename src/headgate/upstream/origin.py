@@ -90,8 +90,15 @@ def parse_base_url(url: str) -> tuple[str, int, bool, str]:
         raise ConfigError(
             f"base_url of {parts.hostname} may hold no user, query or fragment; use api_key or headers"
         )
+    try:
+        host = parts.hostname.encode("idna").decode("ascii")
+    except UnicodeError:
+        raise ConfigError(
+            f"base_url {url!r}: {parts.hostname!r} is no host name;"
+            " each part between its dots has 1 to 63 characters"
+        ) from None
     tls = parts.scheme == "https"
-    return parts.hostname, parts.port or (443 if tls else 80), tls, parts.path.rstrip("/")
+    return host, parts.port or (443 if tls else 80), tls, parts.path.rstrip("/")
 
 
 def parse_proxy(url: str) -> Proxy:
@@ -185,8 +192,8 @@ async def _secure(
 ) -> None:
     """Agree on TLS over a connection. Aborts it where that fails or is given up.
 
-    A loop's own way from the name to a secure connection, cancelled in between, leaves a timer and its buffers
-    for a minute.
+    A loop's own way from the name to a secure connection leaves a timer and buffers for a minute when it is
+    cancelled in between.
     """
     assert tls is not None
     try:
