@@ -51,7 +51,7 @@ test: $(STAMPS)/test $(STAMPS)/langchain check ## lint, types, and the whole tes
 	$(pull)
 	mkdir -p $(dir $(COVERAGE_FILE))
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not long"
+	$(BIN)/coverage run -m pytest -m "not long" --numprocesses 2 --dist loadfile
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 
