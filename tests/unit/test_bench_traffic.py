@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from bench.build import compiled
+from bench.mock import call
 from bench.processes import Process
-from bench.rig import call
 from bench.scenarios import ANTHROPIC, OPENAI, Dialect
 
 # The mock
