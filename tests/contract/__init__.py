@@ -1,3 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.contract.fault_answers")
+pytest.register_assert_rewrite("tests.contract.fault_answers", "tests.contract.failover_checks")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any
 
 from typing_extensions import override
 
@@ -26,7 +25,7 @@ from tests.support.residue import Residue, TimedLoop
 from tests.support.server import Running, settings_of
 from tests.support.upstream import Seen, Step, Upstream
 
-AT_ONCE = 32
+AT_ONCE = 64
 EVERY_FAULT = {**FAULTS, **MORE_FAULTS}
 GOOD_FAULT = FAULTS["nothing"]
 
@@ -80,34 +79,27 @@ def _pairs() -> dict[Form, list[Pair]]:
 BY_FORM = _pairs()
 
 
-Dialects: TypeAlias = tuple[str, str]
-"""What the caller speaks, and the kind of the first target."""
-
-
-def every_case(caller: str) -> list[list[FailoverCase]]:
+def every_case(caller: str) -> list[FailoverCase]:
     """All there is for one dialect of callers: each form, alone and with each kind of healthy target."""
     numbers = count()
     return [
-        [
-            FailoverCase(next(numbers), pair, name, fault, second=second)
-            for pair in pairs
-            for name, fault in EVERY_FAULT.items()
-            if _meet(pair, name)
-            for second in (None, *_others(pair))
-        ]
+        FailoverCase(next(numbers), pair, name, fault, second=second)
         for (speaks, _), pairs in _by_dialects().items()
         if speaks == caller
+        for pair in pairs
+        for name, fault in EVERY_FAULT.items()
+        if _meet(pair, name)
+        for second in (None, *_others(pair))
     ]
 
 
-def some_cases() -> dict[Dialects, list[FailoverCase]]:
-    """Each pair of dialects with each fault, alone where no other test has that, and with a second target.
-
-    The forms and the second targets take turns.
+def some_cases() -> dict[str, list[FailoverCase]]:
+    """By the caller's dialect: each kind of upstream with each fault, alone where no other test has that, and
+    with a second target. The forms and the second targets take turns.
     """
     numbers, turns = count(), count()
-    found: dict[Dialects, list[FailoverCase]] = {}
-    for dialects, pairs in _by_dialects().items():
+    found: dict[str, list[FailoverCase]] = {}
+    for (caller, _), pairs in _by_dialects().items():
         for name, fault in EVERY_FAULT.items():
             concerned = [pair for pair in pairs if _meet(pair, name)]
             if not concerned:
@@ -118,7 +110,7 @@ def some_cases() -> dict[Dialects, list[FailoverCase]]:
             cases = [FailoverCase(next(numbers), pair, name, fault, second=others[turn % len(others)])]
             if name in MORE_FAULTS or pair not in PAIRS:
                 cases.append(FailoverCase(next(numbers), next_pair, name, fault))
-            found.setdefault(dialects, []).extend(cases)
+            found.setdefault(caller, []).extend(cases)
     return found
 
 
@@ -133,8 +125,9 @@ def _meet(pair: Pair, name: str) -> bool:
     return EVERY_FAULT[name].concerns(pair)
 
 
-def _by_dialects() -> dict[Dialects, list[Pair]]:
-    found: dict[Dialects, list[Pair]] = {}
+def _by_dialects() -> dict[tuple[str, str], list[Pair]]:
+    """By what the caller speaks, and the kind of the first target."""
+    found: dict[tuple[str, str], list[Pair]] = {}
     for pairs in BY_FORM.values():
         for pair in pairs:
             if pair.backend != "scripted":
@@ -216,11 +209,9 @@ def serving(cases: Sequence[FailoverCase], *, fast: bool = True) -> Iterator[Ser
         server = stack.enter_context(
             Running(settings, fast=fast, observers=Observers(ended), loop_factory=TimedLoop)
         )
+        residue = stack.enter_context(Residue(server))
         pool = stack.enter_context(ThreadPoolExecutor(AT_ONCE))
-        # What is there now is not looked at again and again when garbage is collected.
-        gc.freeze()
-        stack.callback(gc.unfreeze)
-        yield Served(server, ended, healthy, mistrusted, trusted, Residue(server), pool)
+        yield Served(server, ended, healthy, mistrusted, trusted, residue, pool)
 
 
 @contextmanager

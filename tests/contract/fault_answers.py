@@ -76,6 +76,13 @@ class Told:
 
 
 def ask(port: int, case: Case) -> Told:
+    try:
+        return _ask(port, case)
+    finally:
+        case.heard.set()  # lest a thread of the upstream goes on waiting for what will not be
+
+
+def _ask(port: int, case: Case) -> Told:
     form, fault = case.pair.form, case.fault
     fields = {"content-type": "application/json", **{k.decode(): v.decode() for k, v in form.headers}}
     with Connection(port, timeout=30, reads=fault.reads or 65536) as connection:

@@ -93,7 +93,7 @@ class Site:
                 edit=edit,
             )
         )
-        self._residue = Residue(self.server)
+        self._residue = stack.enter_context(Residue(self.server))
 
     @property
     def route(self) -> Route:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextvars import Context
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import uvloop
 from typing_extensions import TypeVarTuple, Unpack, override
@@ -84,7 +84,10 @@ class TimedLoop(uvloop.Loop):
 
 
 class Residue:
-    """`with` nothing under way it is made; `found` says what is there later that was not there then."""
+    """`with Residue(server) as residue:` nothing is under way; `residue.found()` tells what is there later
+    and was not there then."""
+
+    _watching = 0
 
     def __init__(self, server: Running) -> None:
         self._server = server
@@ -93,6 +96,16 @@ class Residue:
         self._tasks = self._on_loop(asyncio.all_tasks)
         gc.collect()  # what earlier tests let go of
         self._descriptors = _descriptors()
+
+    def __enter__(self) -> Self:
+        gc.freeze()  # what is there by now is not looked at again
+        Residue._watching += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        Residue._watching -= 1
+        if not Residue._watching:
+            gc.unfreeze()
 
     def found(self) -> list[str]:
         """Connections are kept for further requests: two descriptors for each, as both ends are here."""
