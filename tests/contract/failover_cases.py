@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -94,23 +95,20 @@ def every_case(caller: str) -> list[FailoverCase]:
 
 
 def some_cases() -> dict[str, list[FailoverCase]]:
-    """By the caller's dialect: each kind of upstream with each fault, alone where no other test has that, and
-    with a second target. The forms and the second targets take turns.
+    """By the caller's dialect: each kind of upstream with each fault once. The form, and alone or with what
+    second target, are drawn; alone only what no other test has alone.
     """
-    numbers, turns = count(), count()
+    numbers, drawn = count(), random.Random(1)
     found: dict[str, list[FailoverCase]] = {}
     for (caller, _), pairs in _by_dialects().items():
         for name, fault in EVERY_FAULT.items():
             concerned = [pair for pair in pairs if _meet(pair, name)]
             if not concerned:
                 continue
-            turn = next(turns)
-            pair, next_pair = (concerned[(turn + more) % len(concerned)] for more in (0, 1))
-            others = _others(pair)
-            cases = [FailoverCase(next(numbers), pair, name, fault, second=others[turn % len(others)])]
-            if name in MORE_FAULTS or pair not in PAIRS:
-                cases.append(FailoverCase(next(numbers), next_pair, name, fault))
-            found.setdefault(caller, []).extend(cases)
+            pair = drawn.choice(concerned)
+            alone = (name in MORE_FAULTS or pair not in PAIRS) and drawn.random() < 0.4
+            second = None if alone else drawn.choice(_others(pair))
+            found.setdefault(caller, []).append(FailoverCase(next(numbers), pair, name, fault, second=second))
     return found
 
 

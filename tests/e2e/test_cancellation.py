@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,8 @@ class Site:
         model: dict[str, Any],
         edit: Callable[[Gateway], None] | None = None,
     ) -> None:
+        self._names = count(1)
+        self._latest = ""
         self._ended = EndedCalls()
         self.server = stack.enter_context(
             Running(
@@ -101,17 +104,18 @@ class Site:
 
     @contextmanager
     def call(
-        self, stream: bool, name: str = "one", path: str = CHAT, ask: dict[str, Any] = ASK
+        self, stream: bool, name: str = "", path: str = CHAT, ask: dict[str, Any] = ASK
     ) -> Iterator[Connection]:
         """A call under way. Its caller leaves when the block ends."""
+        self._latest = name = name or f"call-{next(self._names)}"
         with Connection(self.server.port) as connection:
             body = {**ask, "model": "m", "stream": stream}
             connection.send("POST", path, body, {"x-request-id": name})
             yield connection
 
-    def stopped(self, left: float, *upstreams: Upstream, name: str = "one") -> Call:
-        """The call that ended because its caller left then, `upstreams` being told."""
-        call = self._ended.by_id(name)
+    def stopped(self, left: float, *upstreams: Upstream, name: str = "") -> Call:
+        """The latest call, or that of `name`: it ended as its caller left then, and `upstreams` saw it."""
+        call = self._ended.by_id(name or self._latest)
         assert call.ended is not None
         took = {"call": call.ended - left}
         for upstream in upstreams:
@@ -130,6 +134,10 @@ class Site:
             if admission is not None:
                 assert (admission.running, admission.waiting) == (0, 0)
         assert all(target.health.in_flight == 0 for target in route.targets)
+
+
+def was_asked(upstream: Upstream, times: int) -> bool:
+    return upstream.wait_until(lambda each: len(each.seen) == times)
 
 
 def until(condition: Callable[[], object]) -> None:
@@ -157,7 +165,7 @@ def test_in_a_queue(
     admission = site.route.admission if where == "model" else site.route.targets[0].admission
     assert admission is not None
     with site.call(stream, "first"):
-        assert upstream.wait_until(lambda each: len(each.seen) == 1)
+        assert was_asked(upstream, 1)
         with site.call(stream):
             until(lambda: admission.waiting == 1)
             left = time.monotonic()
@@ -193,7 +201,7 @@ def test_in_the_pause_before_another_attempt(
 
     site = Site(stack, tmp_path, lane, remote(upstream, retry={"attempts": 5}), edit)
     with site.call(stream):
-        assert upstream.wait_until(lambda each: len(each.seen) == 2)
+        assert was_asked(upstream, 2)
         left = time.monotonic()
     call = site.stopped(left)
     assert all(attempt.error is not None for attempt in call.attempts)
@@ -282,34 +290,30 @@ def test_while_its_engine_comes_up(
     assert not upstream.seen
 
 
-@pytest.mark.parametrize("path", CHATS)
-def test_before_the_first_event(
-    play: Play, stack: ExitStack, tmp_path: Path, lane: str, stream: bool, path: str
-) -> None:
+def test_before_the_first_event(play: Play, stack: ExitStack, tmp_path: Path, lane: str) -> None:
     upstream = play(silent)
     site = Site(stack, tmp_path, lane, remote(upstream))
-    with site.call(stream, path=path, ask=CHATS[path]):
-        assert upstream.wait_until(lambda each: len(each.seen) == 1)
-        left = time.monotonic()
-    site.stopped(left, upstream)
-    site.at_rest()
+    for number, (path, stream) in enumerate(product(CHATS, (False, True)), 1):
+        with site.call(stream, path=path, ask=CHATS[path]):
+            assert was_asked(upstream, number)
+            left = time.monotonic()
+        site.stopped(left, upstream)
+        site.at_rest()
 
 
-@pytest.mark.parametrize("path", CHATS)
-def test_in_its_middle(
-    play: Play, stack: ExitStack, tmp_path: Path, lane: str, stream: bool, path: str
-) -> None:
+def test_in_its_middle(play: Play, stack: ExitStack, tmp_path: Path, lane: str) -> None:
     upstream = play(begins)
     site = Site(stack, tmp_path, lane, remote(upstream))
-    with site.call(stream, path=path, ask=CHATS[path]) as connection:
-        if stream:
-            assert connection.head()[0] == 200
-            assert connection.chunk()
-        else:
-            assert upstream.wait_until(lambda each: len(each.seen) == 1)
-        left = time.monotonic()
-    site.stopped(left, upstream)
-    site.at_rest()
+    for number, (path, stream) in enumerate(product(CHATS, (False, True)), 1):
+        with site.call(stream, path=path, ask=CHATS[path]) as connection:
+            if stream:
+                assert connection.head()[0] == 200
+                assert connection.chunk()
+            else:
+                assert was_asked(upstream, number)
+            left = time.monotonic()
+        site.stopped(left, upstream)
+        site.at_rest()
 
 
 def test_while_its_stream_is_held_back(play: Play, stack: ExitStack, tmp_path: Path, lane: str) -> None:
@@ -338,7 +342,7 @@ def test_both_attempts_of_a_hedge(
     site = Site(stack, tmp_path, lane, {"targets": targets, "hedge": {"after": "20ms"}})
     with site.call(stream):
         for upstream in (first, second):
-            assert upstream.wait_until(lambda each: len(each.seen) == 1)
+            assert was_asked(upstream, 1)
         left = time.monotonic()
     call = site.stopped(left, first, second)
     assert [attempt.hedge for attempt in call.attempts] == [False, True]
@@ -376,7 +380,7 @@ def test_what_is_no_chat(
     backend = {"/v1/embeddings": "openai", "/v1/rerank": "cohere"}.get(path, "anthropic")
     site = Site(stack, tmp_path, lane, {"backend": backend, "base_url": upstream.url, "api_key": "k"})
     with site.call(False, path=path, ask=ask):
-        assert upstream.wait_until(lambda each: len(each.seen) == 1)
+        assert was_asked(upstream, 1)
         left = time.monotonic()
     site.stopped(left, upstream)
     site.at_rest()
