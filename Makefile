@@ -47,11 +47,12 @@ serve: $(STAMPS)/serve ## the embedded models and the example, on port $HEADGATE
 	@echo
 	@exec $(BIN)/headgate serve examples/headgate.yaml
 
+# Four at once, also on two cores: half of the tests wait for sockets, stalls and processes.
 test: $(STAMPS)/test $(STAMPS)/langchain check ## lint, types, and the whole test suite with its coverage
 	$(pull)
 	mkdir -p $(dir $(COVERAGE_FILE))
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not long" --numprocesses 2 --dist loadfile
+	$(BIN)/coverage run -m pytest -m "not long" --numprocesses 4 --dist loadfile
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report --fail-under=$(COVERAGE)
 

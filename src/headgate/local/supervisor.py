@@ -387,7 +387,9 @@ class Supervisor:
         if self._drain is not None:
             await asyncio.wait({self._drain}, timeout=1.0)
         if code == EXIT_CONFIGURATION and self._tail:
-            return self._tail[-1].removeprefix("ERROR: ")
+            # The native library's threads may write another line after ours.
+            told = [line for line in self._tail if line.startswith("ERROR: ")] or list(self._tail)
+            return told[-1].removeprefix("ERROR: ")
         if code < 0:
             try:
                 how = f"killed by {signal.Signals(-code).name}"
