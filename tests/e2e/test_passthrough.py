@@ -323,6 +323,42 @@ def test_slow_reader_holds_the_upstream_back(play: Play, serve: Serve, lane: str
     assert total > 60_000_000
 
 
+def test_who_reads_no_answers_gets_no_more_of_them(play: Play, serve: Serve, lane: str) -> None:
+    """Nor are further requests taken once answers wait to be read: memory is not theirs to fill."""
+    sent = 0
+
+    async def floods(seen: Seen) -> AsyncIterator[Step]:
+        nonlocal sent
+        if not seen.json.get("stream"):
+            yield plain(200, completion("y" * 3_500_000))
+            return
+        yield SSE_HEAD
+        block = event(delta("x" * 60_000))
+        for _n in range(1000):
+            yield block
+            sent += len(block)
+        yield DONE
+
+    upstream = play(floods)
+    server = serve(models={"gpt": remote(upstream)}, fast=lane == "fast")
+    with Connection(server.port, reads=16384) as connection:
+        for _n in range(2):
+            connection.send("POST", CHAT, ASK)
+            assert not upstream.wait_until(lambda u: len(u.seen) > 2, timeout=0.3)  # no more than asked
+        connection.send("POST", CHAT, STREAM)
+        assert not upstream.wait_until(lambda u: u.open_connections == 0, timeout=0.8)
+        assert sent < 30_000_000
+        for _n in range(2):
+            assert len(connection.answer().json["choices"][0]["message"]["content"]) == 3_500_000
+        connection.head()
+        total = 0
+        while (part := connection.chunk()) is not None:
+            total += len(part)
+        assert total > 60_000_000
+        # And the connection goes on as it did.
+        assert connection.request("POST", CHAT, ASK).status == 200
+
+
 def test_pipelined_requests_are_answered_in_order(play: Play, serve: Serve) -> None:
     async def counts(seen: Seen) -> AsyncIterator[Step]:
         yield plain(200, completion(seen.json["messages"][0]["content"]))

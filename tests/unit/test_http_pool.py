@@ -11,7 +11,7 @@ from headgate.core.errors import ConnectFailed, DeadlineExceeded, StreamBroken
 from headgate.upstream import http
 from headgate.upstream.heads import request_head
 from headgate.upstream.http import Pool
-from tests.support.network import HEAD, ORIGIN, Network, run, send
+from tests.support.network import HEAD, ORIGIN, Network, Told, run, send
 
 
 @pytest.fixture
@@ -142,6 +142,27 @@ def test_abort_from_within_a_callback(network: Network) -> None:
         assert (told.body, told.over) == (b"abc", 0)
         assert transport.aborted
         assert pool.open_connections == 0
+
+    run(main())
+
+
+def test_a_pause_before_there_is_a_connection_holds_and_silence_is_ours_then(network: Network) -> None:
+    async def main() -> None:
+        pool = Pool(ORIGIN)
+        told = Told()
+        exchange = pool.send(HEAD, b"{}", told, timeouts=Timeouts(first_event=0.02))
+        exchange.pause()
+        for _ in range(3):
+            await asyncio.sleep(0)  # the task that connects
+        _, transport = network.opened[0]
+        assert not transport.reading
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(told.heard.wait(), 0.1)  # longer than the limit, five times
+        exchange.resume()
+        assert transport.reading
+        await asyncio.wait_for(told.heard.wait(), 5)
+        (error,) = told.errors
+        assert error.code == "first_event_timeout"
 
     run(main())
 

@@ -155,6 +155,8 @@ class FastLaneProtocol(HttpToolsProtocol):
         """The hot request whose body is being read. Pipelined requests may follow the one being answered."""
         self._running: RequestResponseCycle | None = None
         """The request that the ASGI application is answering; `cycle` may be a later, pipelined one."""
+        self._holding = False
+        """No request is read, because answers wait to be."""
         self._lingering = False
         self._unread = 0
         """Bytes since the parser last had something to tell: what it holds of a head or of trailers."""
@@ -341,6 +343,8 @@ class FastLaneProtocol(HttpToolsProtocol):
             return
         if relay is not None and not hot.response_complete:
             hot.relay = relay
+            if self.flow.write_paused:  # by an answer before, which the caller has not read
+                relay.pause()
 
     def _refuse_body(self, hot: HotCycle) -> None:
         """Too large: say so while it arrives, and close, since the rest would have to be read."""
@@ -362,6 +366,11 @@ class FastLaneProtocol(HttpToolsProtocol):
         if not hot.keep_alive:
             self.transport.close()
         self.on_response_complete()
+        if self.flow.write_paused and self.timeout_keep_alive_task is not None:
+            # The caller does not read its answers: no further request is taken until it does.
+            self._unset_keepalive_if_required()
+            self._holding = True
+            self.flow.pause_reading()
 
     @override
     def pause_writing(self) -> None:
@@ -374,3 +383,10 @@ class FastLaneProtocol(HttpToolsProtocol):
         super().resume_writing()
         if self._hot is not None and self._hot.relay is not None:
             self._hot.relay.resume()
+        if self._holding:
+            self._holding = False
+            self.flow.resume_reading()
+            if self.cycle.response_complete:
+                self.timeout_keep_alive_task = self.loop.call_later(
+                    self.timeout_keep_alive, self.timeout_keep_alive_handler
+                )

@@ -79,6 +79,7 @@ class Trial:
         "_gauge",
         "_intake",
         "_patience",
+        "_paused",
         "_task",
         "_ticket",
         "_write",
@@ -102,6 +103,7 @@ class Trial:
         self._write: Callable[[bytes], None] | None = None
         self._gauge: Gauge | None = None
         self._failed_status = 0
+        self._paused = False
         self._buffered = 0
         self.target = target
         self.attempt = Attempt(target.name, monotonic(), hedge=hedge)
@@ -140,10 +142,12 @@ class Trial:
         return data
 
     def pause(self) -> None:
+        self._paused = True
         if self.lane is not None:
             self.lane.pause()
 
     def resume(self) -> None:
+        self._paused = False
         if self.lane is not None:
             self.lane.resume()
 
@@ -242,6 +246,8 @@ class Trial:
             self._defect()
         else:
             self.lane = lane
+            if self._paused:
+                lane.pause()
 
     def _defect(self) -> None:
         """A backend, perhaps an outsider's, raised what it must not: the call ends all the same."""

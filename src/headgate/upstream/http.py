@@ -18,7 +18,7 @@ from typing_extensions import override
 from headgate.core.backend import Receiver, Timeouts
 from headgate.core.errors import ConnectFailed, DeadlineExceeded, HeadgateError, StreamBroken
 from headgate.upstream.heads import is_encoded, is_framed
-from headgate.upstream.origin import Origin, open_connection
+from headgate.upstream.origin import Origin, open_connection, reason_of
 
 MAX_HEAD_BYTES = 64 * 1024
 SMALL_BODY = 64 * 1024
@@ -124,7 +124,7 @@ class Pool:
         except HeadgateError as error:
             exchange.fail(error)
         except (OSError, UnicodeError) as error:  # the second for a name that can't be asked for
-            exchange.fail(ConnectFailed(f"can't connect to {self.origin.way}: {_reason(error)}"))
+            exchange.fail(ConnectFailed(f"can't connect to {self.origin.way}: {reason_of(error)}"))
         else:
             exchange.connecting = None
             self._busy.add(connection)
@@ -224,8 +224,10 @@ class HttpExchange:
 
     def sent(self, connection: Connection) -> None:
         self.connection = connection
-        self.connected = now = self.loop.time()
+        self.connected = self._last_read = now = self.loop.time()
         self._arm(now, now + self.timeouts.first_event)
+        if self._paused:
+            connection.pause_reading()
 
     def first_data(self) -> None:
         """The body has begun: from here the idle limit counts in place of the first-event limit."""
@@ -249,18 +251,19 @@ class HttpExchange:
         self._timer = None
         slack = now + SLACK
         limits = self.timeouts
+        limit = limits.idle if self.got_body else limits.first_event
         if self._deadline is not None and slack >= self._deadline:
             self._close().on_fail(DeadlineExceeded(TOTAL_IS_UP, code="total_timeout"))
-        elif not self.got_body:
-            silence = f"{self.pool.origin} sent nothing within {limits.first_event:g} s"
-            self._close().on_fail(DeadlineExceeded(silence, code="first_event_timeout"))
         elif self._paused:
-            self._arm(now, now + limits.idle)
-        elif slack >= self._last_read + limits.idle:
-            silence = f"{self.pool.origin} sent nothing more for {limits.idle:g} s"
+            self._arm(now, now + limit)
+        elif slack < self._last_read + limit:
+            self._arm(now, self._last_read + limit)
+        elif self.got_body:
+            silence = f"{self.pool.origin} sent nothing more for {limit:g} s"
             self._close().on_fail(DeadlineExceeded(silence, code="idle_timeout"))
         else:
-            self._arm(now, self._last_read + self.timeouts.idle)
+            silence = f"{self.pool.origin} sent nothing within {limit:g} s"
+            self._close().on_fail(DeadlineExceeded(silence, code="first_event_timeout"))
 
     def _settle(self) -> Receiver:
         """Close the books: no timer, no task, no callback after this but the last one, which is the caller's.
@@ -315,9 +318,10 @@ class HttpExchange:
         return receiver
 
     def pause(self) -> None:
-        if self.connection is not None and not self._paused:
+        if not self._paused:
             self._paused = True
-            self.connection.pause_reading()
+            if self.connection is not None:
+                self.connection.pause_reading()
 
     def resume(self) -> None:
         if self._paused:
@@ -489,10 +493,6 @@ class Connection(asyncio.Protocol):
             soon = self.loop.time() - (exchange.connected or 0.0) < CROSSING
             stale = self._reused and not self._any_bytes and soon
         exchange.lost(StreamBroken(f"{self._pool.origin} closed the connection {how}"), retry=stale)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def _parse(error: Exception) -> str:

@@ -158,6 +158,11 @@ async def open_connection(origin: Origin, tls: ssl.SSLContext | None, protocol: 
         await _tunnel(loop, origin, origin.proxy, tls, protocol)
 
 
+def reason_of(error: Exception) -> str:
+    """Why `open_connection` failed, in the system's words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 async def _tunnel(
     loop: asyncio.AbstractEventLoop,
     origin: Origin,
