@@ -6,6 +6,7 @@ Seen at both sockets. What is asserted is generous; `pytest -s` shows what was m
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import socket
 import threading
@@ -41,6 +42,7 @@ CHATS: dict[str, dict[str, Any]] = {
     "/v1/responses": {"input": "hi"},
     "/v1/completions": {"prompt": "hi"},
 }
+PREDICT: dict[str, Any] = {"size": 2}
 PROMPT = 1.0
 """Seconds within which everything has stopped, however busy the machine is."""
 
@@ -109,7 +111,7 @@ class Site:
         """A call under way. Its caller leaves when the block ends."""
         self._latest = name = name or f"call-{next(self._names)}"
         with Connection(self.server.port) as connection:
-            body = {**ask, "model": "m", "stream": stream}
+            body = {**ask, "model": "m", "stream": stream} if ask is not PREDICT else PREDICT
             connection.send("POST", path, body, {"x-request-id": name})
             yield connection
 
@@ -384,3 +386,43 @@ def test_what_is_no_chat(
         left = time.monotonic()
     site.stopped(left, upstream)
     site.at_rest()
+
+
+CODE = """
+def predict(size: float) -> float:
+    with open({path!r}) as gate:
+        return size * len(gate.read())
+"""
+
+
+def test_a_prediction(stack: ExitStack, tmp_path: Path, lane: str) -> None:
+    """Code that runs can't be stopped: its caller's call ends all the same, and what waits behind it too."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    (tmp_path / "custom.py").write_text(CODE.format(path=str(gate)))
+    site = Site(stack, tmp_path, lane, {"folder": str(tmp_path)})
+    with ExitStack() as callers:
+        names = ("running", "waiting")
+        for name in names:
+            callers.enter_context(site.call(False, name, path="/models/m/predict", ask=PREDICT))
+        writer = _writer(gate)
+        left = time.monotonic()
+    for name in names:
+        site.stopped(left, name=name)
+    os.close(writer)  # the code goes on, and ends
+    site.at_rest()
+
+
+def _writer(gate: Path) -> int:
+    """A descriptor to write to `gate`, once somebody reads there."""
+    found: list[int] = []
+
+    def opened() -> bool:
+        try:
+            found.append(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:
+            return False
+        return True
+
+    until(opened)
+    return found[0]
