@@ -51,10 +51,10 @@ class FailoverCase(Case):
 
     def settings(self, port: int, healthy: int) -> dict[str, Any]:
         """Every queue there is, so that a place which is not given back is seen."""
-        first = {**self.target(port), "max_concurrency": 2}
+        first = {**self.target(port), "max_concurrency": 2, "timeouts": self.fault.timeouts}
         if "base_url" in first:
             first["base_url"] = self.fault.url.format(port=port)
-        model: dict[str, Any] = {"timeouts": self.fault.timeouts, "max_in_flight": 2, **self.fault.settings}
+        model: dict[str, Any] = {"max_in_flight": 2, **self.fault.settings}
         if self.second is None:
             return {**model, "targets": [first], "retry": {"attempts": 1}}
         second = {**self.second.settings(healthy), "priority": 2, "max_concurrency": 2}

@@ -188,7 +188,7 @@ MORE_FAULTS: dict[str, Fault] = {
         outcome=Outcome.OK,
         frees=False,
         moves=True,
-        settings={"hold_back": {"characters": 50, "time": "400ms"}},
+        settings={"hold_back": {"characters": 50, "time": "700ms"}},
     ),
     "ends twice": Fault("whole", _ends_twice, outcome=Outcome.OK, on="stream", frees=False),
     "goes on after its end": Fault("whole", _goes_on, outcome=Outcome.OK, on="stream", frees=False),
