@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -257,6 +258,25 @@ def test_an_answer_too_long_to_be_replayed() -> None:
         assert (await bench.fetched(draft))["status"] == "completed"
         again = kinds_of(await gather(await bench.book.replay(draft.id, ANN)))
         assert again[-1] == "completed"
+
+    run(work())
+
+
+def test_what_another_living_process_makes_is_left_to_it(tmp_path: Path) -> None:
+    async def work() -> None:
+        ours = Bench(SqliteStore(tmp_path / "r.db"))
+        theirs, lost = await ours.open(background=True), await ours.open(background=True)
+        for draft in (theirs, lost):
+            feed(draft, await ours.book.begin(draft), ANSWER[:3])
+        await ours.store.put(f"running:{theirs.id}", str(os.getppid()).encode(), 60.0)
+        await ours.store.put(f"running:{lost.id}", b"999999999", 60.0)  # no process has this number
+        await ours.store.close()
+
+        after = Bench(SqliteStore(tmp_path / "r.db"))
+        assert await after.book.recover() == 1
+        assert (await after.fetched(theirs))["status"] == "queued"
+        assert (await after.fetched(lost))["status"] == "failed"
+        await after.store.close()
 
     run(work())
 

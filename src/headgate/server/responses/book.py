@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
+import sys
 from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any
@@ -91,12 +93,17 @@ class ResponseBook:
         """Of the responses that upstreams keep."""
 
     async def recover(self) -> int:
-        """Say of what an earlier process left under way that it failed. Returns how many there were."""
+        """Say of what an earlier process left under way that it failed. Returns how many there were.
+
+        Another process that lives and shares the store still works on what is its own.
+        """
         found = 0
         after = ""
         while keys := await self._store.list("running:", after):
             for key in keys:
                 identity = key.removeprefix("running:")
+                if _lives(await self._store.get(key)):
+                    continue
                 record = await self._load(identity)
                 if record is not None and record.status not in TERMINAL and identity not in self._runs:
                     error = {"code": "server_error", "message": "The server stopped before the answer ended."}
@@ -161,7 +168,7 @@ class ResponseBook:
         if draft.background:
             try:
                 await self._put(draft.id, self._record(run))
-                await self._store.put(f"running:{draft.id}", b"", self._ttl)
+                await self._store.put(f"running:{draft.id}", str(os.getpid()).encode(), self._ttl)
             except HeadgateError:
                 del self._runs[draft.id]
                 raise
@@ -386,3 +393,17 @@ def _told(record: Record) -> list[tuple[int, bytes]]:
         wire = sse.encode(data, kind)
     blocks = wire.split(b"\n\n")[:-1]
     return [(number, block + b"\n\n") for number, block in enumerate(blocks)]
+
+
+def _lives(process: bytes | None) -> bool:
+    """Another process of this number runs. A number is used again in time: then a response stays as it is
+    until it is too old to be kept."""
+    if not process or not process.isdigit() or int(process) == os.getpid() or sys.platform == "win32":
+        return False
+    try:
+        os.kill(int(process), 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return True
