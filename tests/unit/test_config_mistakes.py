@@ -486,7 +486,7 @@ SECTIONS = st.fixed_dictionaries(
 MARKS = st.text("{}[]:,-&*!|>'\"%@`\n\t a1?#<~\\", max_size=40)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text() | (SECTIONS | TREES).map(yaml.safe_dump) | MARKS)
 def test_whatever_is_written_is_taken_or_refused_in_words(text: str) -> None:
     try:
