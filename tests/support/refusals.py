@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.e2e.conftest import remote
 from tests.support.client import Answer, Connection, request
+from tests.support.residue import settled
 from tests.support.server import Running, settings_from
 from tests.support.upstream import Seen, Step, Upstream, completion, plain
 
