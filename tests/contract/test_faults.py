@@ -16,6 +16,7 @@ import pytest
 from headgate.core.call import Operation
 from headgate.server.endpoints import HOT_ENDPOINTS, Endpoint
 from tests.support.client import Answer, request
+from tests.support.residue import settled
 from tests.support.server import Running, settings_from
 from tests.support.upstream import (
     DONE,
@@ -258,7 +259,7 @@ def test_fault(served: Served, endpoint: Endpoint, backend: str, name: str, stre
         if fault.code is not None:
             assert error["code"] == fault.code
 
-    assert server.gateway.in_flight == 0
+    assert not settled(lambda: server.gateway.in_flight)
     if upstream is not None and fault.frees:
         assert upstream.wait_until(lambda u: u.open_connections == 0)
     assert _outcomes(server, model) == {(fault.outcome, str(fault.status)): 1.0}
