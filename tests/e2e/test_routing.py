@@ -10,9 +10,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
+
 from headgate.policy.keys import new_key
+from headgate.server.intake import Intake
+from headgate.server.trial import LARGE_BODY
 from tests.e2e.conftest import Play, Serve, remote
 from tests.support.client import Connection, request
+from tests.support.residue import settled
 from tests.support.server import Running
 from tests.support.upstream import (
     DONE,
@@ -312,6 +317,30 @@ def test_what_a_target_lacks_goes_to_another(play: Play, serve: Serve) -> None:
     answer = request(server.port, "POST", CHAT, too_long)
     assert answer.status == 400
     assert "context of 100000" in answer.error["message"]
+
+
+def test_a_request_nested_deeply_is_looked_at_all_the_same(play: Play, serve: Serve) -> None:
+    server = serve(models={"gpt": remote(play(says("a")), lacks=["images"], context_length=100_000)})
+    schema = b'{"a":' * 900 + b"{}" + b"}" * 900
+    tool = b'{"type":"function","function":{"name":"f","parameters":' + schema + b"}}"
+    body = b'{"model":"gpt","messages":[{"role":"user","content":"hi"}],"tools":[' + tool + b"]}"
+    answer = request(server.port, "POST", CHAT, body, {"content-type": "application/json"})
+    assert (answer.status, said(answer.body)) == (200, "a")
+
+
+def test_a_defect_while_looking_at_a_request_ends_its_call(
+    play: Play, serve: Serve, lane: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def defect(_: Intake) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Intake, "examine", defect)
+    server = serve(models={"gpt": remote(play(says("a")), lacks=["images"])}, fast=lane == "fast")
+    for text in ("hi", "x" * (LARGE_BODY + 1)):  # on the event loop, and on a thread
+        ask = {**ASK, "messages": [{"role": "user", "content": text}]}
+        answer = request(server.port, "POST", CHAT, ask)
+        assert (answer.status, answer.error["code"]) == (500, "internal_error")
+        assert not settled(lambda: server.gateway.in_flight)
 
 
 def test_a_fallback_model_answers_when_all_targets_of_the_first_fail(play: Play, serve: Serve) -> None:

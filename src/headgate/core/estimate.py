@@ -52,13 +52,19 @@ def _of_text(text: str) -> int:
 
 
 def _of_json(value: object) -> int:
-    match value:
-        case None | bool() | int() | float():
-            return 1
-        case str():
-            return 1 + _of_text(value)
-        case dict():
-            return sum(1 + _of_text(str(key)) + _of_json(inner) for key, inner in value.items())
-        case list() | tuple():
-            return 1 + sum(map(_of_json, value))
-    return 0
+    """Without recursion: a caller decides how deep it is nested."""
+    count = 0
+    left = [value]
+    while left:
+        match left.pop():
+            case None | bool() | int() | float():
+                count += 1
+            case str() as text:
+                count += 1 + _of_text(text)
+            case dict() as fields:
+                count += sum(1 + _of_text(str(key)) for key in fields)
+                left += fields.values()
+            case list() | tuple() as items:
+                count += 1
+                left += items
+    return count

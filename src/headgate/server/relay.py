@@ -147,19 +147,27 @@ class Relay:
         if intake.route.examines and intake.size > LARGE_BODY:
             self._task = self._gateway.loop.create_task(self._examine_large())
             return
-        intake.examine()
-        self._plan()
+        try:
+            intake.examine()
+        except Exception:
+            self._defect()
+        else:
+            self._plan()
 
     async def _examine_large(self) -> None:
         try:
             await asyncio.to_thread(self._intake.examine)
         except Exception:
-            log.exception("a request could not be examined")
             self._task = None
-            self._give_up(Internal("The request could not be read; the log has the reason"))
+            self._defect()
         else:
             self._task = None
             self._plan()
+
+    def _defect(self) -> None:
+        """Reading the request failed in a way that it must not: the call ends all the same."""
+        log.exception("a request could not be examined")
+        self._give_up(Internal("The request could not be read; the log has the reason"))
 
     def _plan(self) -> None:
         intake, gateway = self._intake, self._gateway
