@@ -109,8 +109,14 @@ def test_it_wants_a_key_where_there_are_keys(play: Play, serve: Serve) -> None:
 
 def test_the_command_reads_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "headgate.yaml"
-    path.write_text(yaml.safe_dump({"models": models("http://127.0.0.1:1", "http://127.0.0.1:1")}))
+    keys = [{"name": "ci", "hash": new_key()[1]}]
+    content = {
+        "server": {"state": "state.db", "keys": keys},
+        "models": models("http://127.0.0.1:1", "http://127.0.0.1:1"),
+    }
+    path.write_text(yaml.safe_dump(content))
     assert main(["explain", "gpt", "--source", str(path)]) == 0
+    assert not (tmp_path / "state.db").exists()
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["PLACE", "TARGET", "BACKEND", "LANE", "WHY"]
     assert lines[1].startswith("1      gpt#0   openai     passed through")

@@ -63,8 +63,10 @@ def _from_settings(source: str | None, route: str | None, asked: bytes) -> dict[
     from headgate.server.build import build
     from headgate.server.explain import explain_request
 
-    gateway = build(load_settings(source, {}), offline=True)
-    gateway.keys = type(gateway.keys)(())  # who may read the configuration needs no key
+    settings = load_settings(source, {})
+    # Who may read the configuration needs no key, and the file of a server's state is not ours to open.
+    server = settings.server.model_copy(update={"keys": (), "state": None})
+    gateway = build(settings.model_copy(update={"server": server}), offline=True)
     return explain_request(gateway, route, (), asked)
 
 
