@@ -73,7 +73,7 @@ _OF_TARGET: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "aws_access_key_id": ("access_key", str),
     "aws_secret_access_key": ("secret_key", str),
     "aws_session_token": ("session_token", str),
-    "weight": ("weight", float),
+    "weight": ("weight", lambda value: _share(value)),
     "order": ("priority", int),
     "max_parallel_requests": ("max_concurrency", int),
 }
@@ -207,7 +207,7 @@ class _Reading:
                 try:
                     target[ours] = self._reference(kind(value)) if kind is str else kind(value)
                 except (TypeError, ValueError, OverflowError):
-                    self._out.note(f"{path}.{name}", "is not a number; left out")
+                    self._out.note(f"{path}.{name}", "is no number that fits here; left out")
             else:
                 self._out.note(f"{path}.{name}", "has no equivalent; left out")
         headers = params.get("extra_headers")
@@ -405,6 +405,14 @@ def _pairs(said: Any) -> Iterable[tuple[str, list[Any]]]:
         if isinstance(entry, dict):
             for name, others in entry.items():
                 yield str(name), others if isinstance(others, list) else [others]
+
+
+def _share(value: Any) -> float:
+    """A weight. Raises ValueError: 0, which takes a target out of the draw there, is none here."""
+    found = _positive(value)
+    if found is None:
+        raise ValueError("not above zero")
+    return found
 
 
 def _positive(value: Any) -> float | None:
