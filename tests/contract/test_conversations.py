@@ -105,7 +105,10 @@ CONTINUED = (
 
 @pytest.mark.parametrize("upstream", UPSTREAMS)
 def test_a_result_behind_its_call_goes_on(upstream: str) -> None:
-    codec(upstream).encode_request(ChatRequest(model="m", messages=CONTINUED))
+    body, losses = codec(upstream).encode_request(ChatRequest(model="m", messages=CONTINUED))
+    sent = json.dumps(json.loads(body))
+    assert '"r"' in sent and '"go"' in sent
+    assert {loss.path for loss in losses} <= {"tools"}  # Converse wants the tool defined, and nobody did
 
 
 def test_the_deprecated_results_of_functions_need_no_call() -> None:
